@@ -1,0 +1,37 @@
+"""Diagonal Gaussians: the posterior q_phi, the prior p_psi, and the KL between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """N(mean, diag(exp(log_variance))), one for each leading index."""
+
+    mean: Float[Tensor, "*batch z"]
+    log_variance: Float[Tensor, "*batch z"]
+
+    def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch z"]:
+        """A draw that gradients pass through (the reparameterization trick, Kingma & Welling
+        2014)."""
+        # z = mu + sigma * epsilon,  epsilon ~ N(0, I)
+        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
+
+def standard_normal_like(other: Gaussian) -> Gaussian:
+    """N(0, I) of the same shape: the fixed prior of SVG-FP (Denton & Fergus 2018)."""
+    return Gaussian(torch.zeros_like(other.mean), torch.zeros_like(other.log_variance))
+
+
+def kl_divergence(q: Gaussian, p: Gaussian) -> Float[Tensor, ...]:
+    """KL(q || p), in nats, summed over the latent dimensions: one number a leading index."""
+    # KL = 1/2 sum_i [ log(s_p^2 / s_q^2) + (s_q^2 + (mu_q - mu_p)^2) / s_p^2 - 1 ]
+    log_ratio = p.log_variance - q.log_variance
+    squared = torch.exp(q.log_variance) + (q.mean - p.mean) ** 2
+    return 0.5 * (log_ratio + squared * torch.exp(-p.log_variance) - 1).sum(dim=-1)
