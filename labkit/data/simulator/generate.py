@@ -1,0 +1,143 @@
+"""Clips from (seed, index): one, a stream over processes, or a pack on disk."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from labkit.data.clip import Clip
+from labkit.data.simulator.physics import run
+from labkit.data.simulator.render import render
+from labkit.data.simulator.scene import sample_scene
+from labkit.errors import DataError
+
+if TYPE_CHECKING:
+    from labkit.data.pack import Pack
+
+VERSION = 1
+"""raised whenever the same (seed, index) no longer gives the same clip"""
+
+SPLIT_OFFSETS = {"train": 0, "validate": 1_000_000_000, "test": 2_000_000_000}
+"""index of the first clip of each split: splits of up to a billion clips never share one"""
+
+_SPLIT_ROOM = 1_000_000_000
+_CHUNK = 8
+
+
+def simulate_clip(seed: int, index: int, n_frames: int = 30, size: int = 64) -> Clip:
+    """Simulate one clip: a pure function of its arguments.
+
+    Args:
+        seed: number of the data set, 0 or more.
+        index: number of the clip in it, 0 or more; any clip can be made without the others.
+        n_frames: T, 1 or more.
+        size: side of the pictures in pixels; only the camera's resolution depends on it.
+
+    Returns:
+        A clip with frames (T, 3, size, size), actions (T, 4), positions (T, 3) and labels
+        (T, size, size). Positions are metres in the table's frame (x to the right, y away from
+        the camera, z up), as reached in frame t. Action columns 0 and 1 are the move asked for, in
+        metres a frame, within +-0.066; column 2 closes the fingers for that many decisions (0, 1
+        or 3), column 3 lifts (0 or 1). Row t leads from frame t to frame t + 1, and each decision
+        is held for two rows. The ranges are those of a real BAIR clip; the units, the 0.2 s
+        between frames and the meaning of columns 2 and 3 are assumptions.
+
+    Raises:
+        DataError: an argument is out of its range.
+    """
+    for name, value, least in (("seed", seed, 0), ("index", index, 0), ("n_frames", n_frames, 1)):
+        if value < least:
+            raise DataError(f"{name} is {value}", mend=f"it must be {least} or more")
+    if not 16 <= size <= 512:
+        raise DataError(f"size is {size}", mend="choose 16 to 512 pixels, such as 64")
+    for_scene, for_control = np.random.SeedSequence([seed, index]).spawn(2)
+    scene = sample_scene(np.random.Generator(np.random.Philox(for_scene)))
+    motion = run(scene, np.random.Generator(np.random.Philox(for_control)), n_frames)
+    frames, labels = render(scene, motion, size)
+    name = f"simulated seed {seed} index {index}"
+    return Clip(frames, motion.actions, motion.effector.astype(np.float32), labels, name)
+
+
+def simulate(
+    seed: int, indices: Iterable[int], workers: int = 0, n_frames: int = 30, size: int = 64
+) -> Iterator[Clip]:
+    """Simulate clips in the order of `indices`.
+
+    Args:
+        workers: processes to share the work; 0 and 1 stay in this process. A script that asks
+            for more needs the usual `if __name__ == "__main__":` guard.
+
+    Only a few chunks of clips are in memory at a time, however many indices there are.
+    """
+    if workers <= 1:
+        for index in indices:
+            yield simulate_clip(seed, index, n_frames, size)
+        return
+    # spawn: a forked child would inherit the locks of the parent's threads (torch, BLAS).
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        pending: deque = deque()
+        indices = iter(indices)
+        while chunk := tuple(itertools.islice(indices, _CHUNK)):
+            pending.append(pool.submit(_simulate_chunk, seed, chunk, n_frames, size))
+            if len(pending) > 2 * workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+
+
+def _simulate_chunk(seed: int, indices: tuple[int, ...], n_frames: int, size: int) -> list[Clip]:
+    return [simulate_clip(seed, index, n_frames, size) for index in indices]
+
+
+def simulate_pack(
+    root: Path | str,
+    seed: int,
+    counts: Mapping[str, int],
+    workers: int = 0,
+    progress: bool = True,
+) -> Pack:
+    """Simulate a data set into a pack, or open it when it is already there.
+
+    Args:
+        root: folder of the pack; it must be absent, empty, or hold a pack of the same clips.
+        counts: number of clips of each split, such as `{"train": 2048, "test": 256}`.
+
+    Raises:
+        DataError: a split is unknown or too large, or `root` holds something else.
+    """
+    from labkit.data.pack import open_pack, write_pack
+
+    root = Path(root)
+    for split, count in counts.items():
+        if split not in SPLIT_OFFSETS:
+            raise DataError(f"no split {split!r}", mend=f"choose from {', '.join(SPLIT_OFFSETS)}")
+        if not 1 <= count <= _SPLIT_ROOM:
+            raise DataError(f"{count} clips for {split}", mend=f"ask for 1 to {_SPLIT_ROOM:,}")
+    source = source_of(seed, counts)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        mend = "choose another folder, or delete this one"
+        if not (root / "manifest.json").is_file():
+            raise DataError("the folder holds something that is not a pack", file=root, mend=mend)
+        pack = open_pack(root)
+        found = pack.manifest.get("source")
+        if found != source:
+            raise DataError(f"holds '{found}', not '{source}'", file=root, mend=mend)
+        return pack
+    clips = {
+        split: simulate(seed, range(SPLIT_OFFSETS[split], SPLIT_OFFSETS[split] + count), workers)
+        for split, count in counts.items()
+    }
+    return write_pack(root, clips, source=source, progress=progress)
+
+
+def source_of(seed: int, counts: Mapping[str, int]) -> str:
+    """What a pack's manifest says of its origin: version, seed and counts."""
+    splits = ", ".join(f"{split} {counts[split]}" for split in SPLIT_OFFSETS if split in counts)
+    return f"labkit simulator {VERSION}, seed {seed}: {splits}"
