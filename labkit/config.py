@@ -7,65 +7,18 @@ A config is a tree of frozen dataclasses. It is checked when it is made, saved a
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import math
-import os
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from labkit.errors import ConfigError
+from labkit.fields import Between, Checked, build
+from labkit.files import write_whole
 
 
 @dataclass(frozen=True)
-class Between:
-    """The allowed range of a number, both ends included, written in a field's annotation."""
-
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.low:g}..{self.high:g}"
-
-
-class _Checked:
-    """Checks each field against its annotation as soon as the config is made."""
-
-    def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self), include_extras=True)
-        for item in dataclasses.fields(self):  # type: ignore[arg-type]
-            _check_field(type(self).__name__, item.name, getattr(self, item.name), hints[item.name])
-
-
-def _check_field(owner: str, name: str, value: Any, hint: Any) -> None:
-    """Raises ConfigError unless `value` is of the annotated type and within its range."""
-    limits = None
-    if typing.get_origin(hint) is Annotated:
-        hint, *extras = typing.get_args(hint)
-        limits = next((extra for extra in extras if isinstance(extra, Between)), None)
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            allowed = ", ".join(map(str, choices))
-            raise ConfigError(f"{owner}.{name} is {value!r}; allowed: {allowed}")
-        return
-    fits = (
-        isinstance(value, (int, float)) and not isinstance(value, bool)
-        if hint is float
-        else isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-    )
-    if not fits:
-        raise ConfigError(f"{owner}.{name} is {value!r}; it must be a {hint.__name__}")
-    outside = limits is not None and not limits.low <= value <= limits.high
-    if outside or (hint is float and not math.isfinite(value)):
-        allowed = limits if limits is not None else "any finite number"
-        raise ConfigError(f"{owner}.{name} is {value}; allowed: {allowed}")
-
-
-@dataclass(frozen=True)
-class DataConfig(_Checked):
+class DataConfig(Checked):
     """Which clips, and which part of each."""
 
     root: str = "data/simulated"
@@ -95,7 +48,7 @@ class DataConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Checked):
+class ModelConfig(Checked):
     """The shape of VideoCVAE."""
 
     backbone: Literal["dcgan64", "vgg64"] = "dcgan64"
@@ -139,7 +92,7 @@ class ModelConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class KLConfig(_Checked):
+class KLConfig(Checked):
     """The KL weight beta over training (`labkit.learning.schedules.kl_weight`)."""
 
     schedule: Literal["constant", "monotonic", "cyclical"] = "cyclical"
@@ -155,7 +108,7 @@ class KLConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class TeacherForcingConfig(_Checked):
+class TeacherForcingConfig(Checked):
     """The probability that a batch is fed true frames instead of its own predictions."""
 
     start: Annotated[float, Between(0.0, 1.0)] = 1.0
@@ -177,7 +130,7 @@ class TeacherForcingConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class TrainingConfig(_Checked):
+class TrainingConfig(Checked):
     """How the weights are fitted."""
 
     epochs: Annotated[int, Between(1, 1000000)] = 300
@@ -204,7 +157,7 @@ class TrainingConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class Config(_Checked):
+class Config(Checked):
     """One training run, whole."""
 
     seed: Annotated[int, Between(0, 2**31 - 1)] = 1
@@ -221,10 +174,7 @@ class Config(_Checked):
 
     def save(self, file: Path | str) -> None:
         """Writes the config as JSON, whole or not at all."""
-        file = Path(file)
-        temporary = file.with_name(f"{file.name}.tmp")
-        temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, file)
+        write_whole(file, json.dumps(self.to_dict(), indent=2) + "\n")
 
     @staticmethod
     def load(file: Path | str) -> Config:
@@ -244,7 +194,7 @@ class Config(_Checked):
         try:
             return from_dict(values)
         except ConfigError as error:
-            raise ConfigError(error.what, file=file) from None
+            raise ConfigError(error.what, file=file, mend=error.mend) from None
 
 
 def from_dict(values: dict[str, Any]) -> Config:
@@ -253,26 +203,7 @@ def from_dict(values: dict[str, Any]) -> Config:
     Raises:
         ConfigError: an unknown field (with the nearest known one) or a value out of range.
     """
-    return _build(Config, values, "config")
-
-
-def _build(kind: type, values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where} must be a table of fields, not {type(values).__name__}")
-    hints = typing.get_type_hints(kind)
-    for name in values:
-        if name not in hints:
-            near = difflib.get_close_matches(name, hints, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(hints)}"
-            raise ConfigError(f"unknown field {where}.{name}", mend=hint)
-    return kind(
-        **{
-            name: _build(hints[name], value, f"{where}.{name}")
-            if dataclasses.is_dataclass(hints[name])
-            else value
-            for name, value in values.items()
-        }
-    )
+    return build(Config, values, "config")
 
 
 # ---------------------------------------------------------------------------- the presets
@@ -309,17 +240,17 @@ DEMO = Config(
         normalise_condition=True,
     ),
     kl=KLConfig(schedule="cyclical", max_weight=1e-5, cycles=3, ratio=2.0),
-    teacher_forcing=TeacherForcingConfig(start=1.0, decay_step=0.2),
+    teacher_forcing=TeacherForcingConfig(start=1.0, decay_step=0.25),
     training=TrainingConfig(
-        epochs=20,
-        updates_per_epoch=50,
-        batch_size=16,
+        epochs=24,
+        updates_per_epoch=40,
+        batch_size=8,
         learning_rate=0.002,
         learning_rate_schedule="cosine",
         gradient_clip=1.0,
         ema_decay=0.98,
         validation_clips=64,
-        validate_every=2,
+        validate_every=3,
     ),
 )
 """Minutes on 2 CPU cores, and the network that gets furthest in them."""

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-
-class Output(Protocol):
-    """What makes a frame of the decoder's `in_channels` maps."""
-
-    in_channels: int
-
-    def __call__(self, maps: Tensor, previous: Tensor, anchor: Tensor) -> Tensor:
-        """`previous` is the frame fed back, `anchor` the last context frame."""
 
 
 class PaintedOutput(nn.Module):

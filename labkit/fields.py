@@ -1,0 +1,81 @@
+"""Dataclass fields that check themselves: type, choices and range, from their annotations."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from labkit.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Between:
+    """The allowed range of a number, both ends included, written in a field's annotation."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:g}..{self.high:g}"
+
+
+class Checked:
+    """Checks each field against its annotation as soon as the config is made."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self), include_extras=True)
+        for item in dataclasses.fields(self):  # type: ignore[arg-type]
+            _check_field(type(self).__name__, item.name, getattr(self, item.name), hints[item.name])
+
+
+def _check_field(owner: str, name: str, value: Any, hint: Any) -> None:
+    """Raises ConfigError unless `value` is of the annotated type and within its range."""
+    limits = None
+    if typing.get_origin(hint) is Annotated:
+        hint, *extras = typing.get_args(hint)
+        limits = next((extra for extra in extras if isinstance(extra, Between)), None)
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            allowed = ", ".join(map(str, choices))
+            raise ConfigError(f"{owner}.{name} is {value!r}; allowed: {allowed}")
+        return
+    fits = (
+        isinstance(value, (int, float)) and not isinstance(value, bool)
+        if hint is float
+        else isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+    )
+    if not fits:
+        raise ConfigError(f"{owner}.{name} is {value!r}; it must be a {hint.__name__}")
+    outside = limits is not None and not limits.low <= value <= limits.high
+    if outside or (hint is float and not math.isfinite(value)):
+        allowed = limits if limits is not None else "any finite number"
+        raise ConfigError(f"{owner}.{name} is {value}; allowed: {allowed}")
+
+
+def build(kind: type, values: Any, where: str) -> Any:
+    """A tree of `Checked` dataclasses from nested dictionaries; `where` names it in errors.
+
+    Raises:
+        ConfigError: an unknown field (with the nearest known one) or a value out of range.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} must be a table of fields, not {type(values).__name__}")
+    hints = typing.get_type_hints(kind)
+    for name in values:
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(hints)}"
+            raise ConfigError(f"unknown field {where}.{name}", mend=hint)
+    return kind(
+        **{
+            name: build(hints[name], value, f"{where}.{name}")
+            if dataclasses.is_dataclass(hints[name])
+            else value
+            for name, value in values.items()
+        }
+    )

@@ -1,0 +1,87 @@
+"""Files of a run: the checkpoint a resume needs, and the weights for use. Written whole or not
+at all; read without executing anything that is in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
+
+from labkit.config import Config
+from labkit.errors import RunError
+from labkit.files import write_whole
+from labkit.model import VideoCVAE
+
+CHECKPOINT = "checkpoint.pt"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+
+def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
+    """Replaces the run's checkpoint; the old one stays good until the new one is on disk."""
+    packed = io.BytesIO()
+    torch.save(state, packed)
+    write_whole(run / CHECKPOINT, packed.getvalue())
+
+
+def load_checkpoint(run: Path) -> dict[str, Any]:
+    """Reads the run's checkpoint, tensors and plain values only.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    file = run / CHECKPOINT
+    if not file.is_file():
+        raise RunError("no checkpoint to resume from", file=run, mend="train without --resume")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise RunError(
+            f"not a readable checkpoint: {first_line}",
+            file=file,
+            mend="delete it and train without --resume",
+        ) from None
+
+
+def save_model(model: VideoCVAE, file: Path) -> None:
+    """Writes the weights as safetensors. The config goes beside them as `config.json`."""
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    metadata = {"model": json.dumps(dataclasses.asdict(model.config))}
+    write_whole(file, serialize(tensors, metadata))
+
+
+def load_model(run: Path | str, device: str | torch.device = "cpu") -> tuple[VideoCVAE, Config]:
+    """The best model of a run, in evaluation mode, and the run's config.
+
+    Raises:
+        RunError: the folder is missing, has no weights yet, or its weights do not fit its
+            config.
+        ConfigError: its config cannot be read.
+    """
+    run = Path(run)
+    if not run.is_dir():
+        raise RunError("no such run folder", file=run, mend="labkit train or labkit demo makes one")
+    config = Config.load(run / CONFIG)
+    file = run / WEIGHTS
+    if not file.is_file():
+        raise RunError(f"the run has no {WEIGHTS}", file=run, mend="let it finish an epoch first")
+    model = VideoCVAE(config.model, config.data.condition_size)
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        first_lines = " ".join(str(error).split("\n")[:2])
+        raise RunError(
+            f"the weights do not fit {CONFIG}: {first_lines}",
+            file=file,
+            mend="take both from the same run",
+        ) from None
+    return model.to(device).eval(), config

@@ -1,0 +1,160 @@
+"""Training VideoCVAE: its data, loss and validation, put before the loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from labkit.config import Config
+from labkit.data.dataset import Batch, ClipDataset
+from labkit.errors import RunError
+from labkit.evaluation.protocol import validation_psnr
+from labkit.learning.checkpoint import CHECKPOINT, CONFIG, save_model
+from labkit.learning.history import EpochRow
+from labkit.learning.objective import negative_elbo
+from labkit.learning.order import UpdateSampler, seed_of
+from labkit.learning.schedules import kl_weight, teacher_forcing_ratio
+from labkit.learning.trainer import Trainer
+from labkit.model import VideoCVAE
+
+
+class VideoTask:
+    """VideoCVAE on clips, as the trainer sees it."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.clips = ClipDataset.from_config(config.data, "train")
+        self.validation = ClipDataset.from_config(
+            config.data, config.data.validation_split, windows="first"
+        )
+        torch.manual_seed(seed_of(config.seed, "weights", 0))
+        self.module: VideoCVAE = VideoCVAE(config.model, config.data.condition_size)
+        if config.model.normalise_condition:
+            mean, std = self.clips.condition_statistics()
+            self.module.set_condition_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+        # Convolutions run faster with channels last, on CPUs and GPUs alike.
+        self.module.to(device, memory_format=torch.channels_last)
+
+    def batches(self, updates: range) -> Iterable[Batch]:
+        """The batches of those updates."""
+        sampler = UpdateSampler(
+            len(self.clips), self.config.training.batch_size, self.config.seed, updates
+        )
+        return DataLoader(self.clips, batch_sampler=sampler, collate_fn=_as_is)
+
+    def losses(self, batch: Batch, update: int, weights: Mapping[str, float]) -> dict[str, Tensor]:
+        """The objective on one batch; a coin decides for the whole batch which frames are fed."""
+        batch = batch.to(self.device)
+        seed = seed_of(self.config.seed, "draws", update)
+        coin = np.random.default_rng(seed).random()
+        rollout = self.module.rollout(
+            batch.frames,
+            batch.condition,
+            self.config.data.n_past,
+            teacher_forced=bool(coin < weights["teacher_forcing_ratio"]),
+            generator=torch.Generator(self.device).manual_seed(seed),
+        )
+        objective = negative_elbo(rollout, batch.frames[:, 1:], weights["kl_weight"])
+        return vars(objective)
+
+    def schedule(self, epoch: int) -> dict[str, float]:
+        """KL weight and teacher-forcing ratio of an epoch, counted from 0."""
+        epochs = self.config.training.epochs
+        return {
+            "kl_weight": kl_weight(epoch, epochs, self.config.kl),
+            "teacher_forcing_ratio": teacher_forcing_ratio(epoch, self.config.teacher_forcing),
+        }
+
+    def validate(self, module: nn.Module) -> float:
+        """Mean PSNR of predictions: free-running, one sample from the prior."""
+        return validation_psnr(
+            module,
+            self.validation,
+            clips=self.config.training.validation_clips,
+            seed=self.config.seed,
+            device=self.device,
+        )
+
+    def save(self, module: nn.Module, file: Path) -> None:
+        """Writes the weights as safetensors."""
+        save_model(module, file)
+
+
+def train(
+    config: Config,
+    run: Path | str,
+    *,
+    resume: bool = False,
+    minutes: float | None = None,
+    progress: bool = True,
+    device: str | torch.device | None = None,
+) -> list[EpochRow]:
+    """Trains a model and leaves everything about it in the run folder.
+
+    Args:
+        config: the whole of the run's settings.
+        run: its folder, made where missing.
+        resume: go on from the run's checkpoint, as if it had never stopped.
+        minutes: stop after this time at most, with everything saved; None is no limit.
+        progress: show a bar.
+        device: where to compute; None takes a GPU where there is one.
+    Returns:
+        the history, one row an epoch.
+    Raises:
+        RunError: the run exists already, or cannot be resumed with this config.
+        DataError: the data set cannot be read, or lacks what the config asks for.
+        TrainingError: a loss is not finite.
+    """
+    run = Path(run)
+    _claim(run, config, resume)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    trainer = Trainer(VideoTask(config, device), config.training, run, progress=progress)
+    if resume:
+        trainer.resume()
+    run.mkdir(parents=True, exist_ok=True)
+    config.save(run / CONFIG)
+    return trainer.fit(minutes)
+
+
+def _claim(run: Path, config: Config, resume: bool) -> None:
+    """Raises RunError where training into this folder would lose something."""
+    if resume:
+        if not (run / CONFIG).is_file():
+            raise RunError("no run to resume", file=run, mend="train without --resume")
+        differing = differing_fields(Config.load(run / CONFIG), config)
+        if differing:
+            raise RunError(
+                f"the run was made with other settings: {'; '.join(differing)}",
+                file=run,
+                mend="resume with the same settings, or train into another folder",
+            )
+    elif (run / CHECKPOINT).exists():
+        raise RunError(
+            "there is a run in this folder already",
+            file=run,
+            mend="add --resume to go on with it, or choose another folder",
+        )
+
+
+def differing_fields(old: Config, new: Config) -> list[str]:
+    """The fields in which two configs differ, each as "name: old -> new"."""
+    found = []
+    for item in dataclasses.fields(old):
+        a, b = getattr(old, item.name), getattr(new, item.name)
+        if not dataclasses.is_dataclass(a):
+            found += [f"{item.name}: {a} -> {b}"] if a != b else []
+            continue
+        for part in dataclasses.fields(a):
+            x, y = getattr(a, part.name), getattr(b, part.name)
+            found += [f"{item.name}.{part.name}: {x} -> {y}"] if x != y else []
+    return found
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,262 @@
+"""Arrays -> figures. Each function returns its figure; none shows or saves anything."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from labkit.errors import ShapeError
+from labkit.views import style
+
+_CURVES = ("reconstruction", "kl", "validation_psnr", "kl_weight", "teacher_forcing_ratio")
+
+
+class LabFigure(Figure):
+    """A matplotlib Figure that shows itself in a notebook, without pyplot's global list."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self)
+
+
+def figure_png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as a PNG; the same figure makes the same bytes (no version, no date).
+
+    Args:
+        figure: any matplotlib figure.
+        dpi: dots per inch; a figure is 8 inches wide.
+    """
+    buffer = io.BytesIO()
+    with style.use_style():
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def training_curves(history: Mapping[str, Float[np.ndarray, " epochs"]]) -> LabFigure:
+    """Losses, PSNR, KL weight and teacher-forcing ratio over the epochs, on one time axis.
+
+    Args:
+        history: columns by name, one value an epoch: "epoch", "reconstruction" (MSE over
+            pixels), "kl" (nats), "validation_psnr" (dB, NaN where an epoch was not validated),
+            "kl_weight", "teacher_forcing_ratio", and "loss" if it is there.
+
+    Returns:
+        figure with four panels under each other: MSE, KL, PSNR, and the schedules (KL weight
+        on the left axis, teacher-forcing ratio on the right).
+
+    Raises:
+        ShapeError: a column is missing, or has another length, or there is no epoch.
+    """
+    _check_columns(history, ("epoch", *_CURVES))
+    with style.use_style():
+        figure = LabFigure(figsize=(8, 8.4), layout="constrained")
+        losses, kl, psnr, weight = figure.subplots(4, 1, sharex=True)
+        _line(losses, history, "reconstruction")
+        if "loss" in history:
+            _line(losses, history, "loss")
+        _line(kl, history, "kl")
+        _line(psnr, history, "validation_psnr")
+        _line(weight, history, "kl_weight")
+        ratio = weight.twinx()
+        _line(ratio, history, "teacher_forcing_ratio")
+        losses.set(title="Training loss", ylabel="per pixel")
+        kl.set(title="KL divergence of the posterior from the prior", ylabel="nats per frame")
+        psnr.set(title="PSNR on the validation clips", ylabel="dB")
+        weight.set(title="Schedules", xlabel="epoch", ylabel=style.label_of("kl_weight"))
+        _second_axis(ratio, "teacher_forcing_ratio")
+        _log_where_sensible(losses)
+        _log_where_sensible(kl)
+        _room_for_zero(weight, history["kl_weight"])
+        _legend(losses)
+        _legend(weight, ratio)
+        weight.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _settled(figure)
+
+
+def psnr_over_time(
+    curves: Mapping[str, Float[np.ndarray, "clips horizon"]],
+    n_past: int,
+    protocol: str,
+    *,
+    quantity: str = "PSNR (dB)",
+) -> LabFigure:
+    """A measure of each predicted frame against its time step, with its uncertainty.
+
+    Args:
+        curves: values by method, one a clip and predicted frame; "prediction", "posterior"
+            and "repeat_last" have colours and labels of their own.
+        n_past: number of context frames, so that the first column is time step t = n_past.
+        protocol: one sentence that says how the values were made; printed under the axes.
+        quantity: what the values are, for the axis and the title.
+
+    Returns:
+        figure with one line a method, the mean over clips, in a band of +-1.96 standard errors
+        of that mean (no band for a single clip).
+
+    Raises:
+        ShapeError: no method, or methods with other numbers of clips or time steps.
+    """
+    _check_same_shape(curves)
+    with style.use_style():
+        figure = LabFigure(figsize=(8, 4.4), layout="constrained")
+        axes = figure.subplots()
+        for place, (key, values) in enumerate(curves.items()):
+            _mean_and_band(axes, key, values, n_past, style.series(key, place))
+        clips, horizon = next(iter(curves.values())).shape
+        band = "mean over clips, band: 95 % interval of that mean" if clips > 1 else "one clip"
+        axes.set(
+            title=f"{quantity} at each predicted time step ({band})",
+            xlabel=f"time step t   (context: t = 0..{n_past - 1})",
+            ylabel=quantity,
+            xticks=range(n_past, n_past + horizon, -(-horizon // 16)),
+        )
+        axes.set_xlim(n_past - 0.3, n_past + horizon - 0.7)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        _caption(figure, protocol)
+    return _settled(figure)
+
+
+def schedules(
+    panels: Mapping[str, Mapping[str, Float[np.ndarray, " epochs"]]],
+) -> LabFigure:
+    """A gallery of schedules: a small panel each, values against the epoch.
+
+    Args:
+        panels: a title -> series by name, one value an epoch, such as
+            {"cyclical, 3 cycles": {"kl_weight": ..., "teacher_forcing_ratio": ...}}.
+
+    Returns:
+        figure with the panels in rows of two or three, all on the same scales.
+
+    Raises:
+        ShapeError: there is no panel, or one without a series.
+    """
+    if not panels or not all(panels.values()):
+        raise ShapeError("a gallery needs a panel, and each panel a series")
+    columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
+    rows = -(-len(panels) // columns)
+    keys = list(dict.fromkeys(key for group in panels.values() for key in group))
+    with style.use_style():
+        figure = LabFigure(figsize=(8, 0.6 + 2.0 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, (title, group) in zip(grid.flat, panels.items(), strict=False):
+            for key, values in group.items():
+                look = style.series(key, keys.index(key))
+                axes.plot(values, color=look.color, linestyle=look.dashes, label=look.label)
+            axes.set_title(title)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        for axes in list(grid.flat[: len(panels)])[-columns:]:
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_tick_params(labelbottom=True)
+        found = {
+            label: handle
+            for axes in grid.flat
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=3)
+    return _settled(figure)
+
+
+# -------------------------------------------------------------------------------------- parts
+
+
+def _settled(figure: LabFigure) -> LabFigure:
+    """The figure with its layout made once: made again at each drawing, it would creep."""
+    with style.use_style():
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _line(axes: Axes, history: Mapping[str, np.ndarray], key: str) -> None:
+    """One column over the epochs; epochs without a value are left out, not drawn as a gap."""
+    epochs = np.asarray(history["epoch"], dtype=float)
+    values = np.asarray(history[key], dtype=float)
+    there = np.isfinite(values)
+    look = style.series(key)
+    axes.plot(
+        epochs[there],
+        values[there],
+        color=look.color,
+        linestyle=look.dashes,
+        label=look.label,
+        marker="o" if there.sum() <= 30 else "",
+    )
+
+
+def _mean_and_band(
+    axes: Axes, key: str, values: np.ndarray, n_past: int, look: style.Series
+) -> None:
+    clips, horizon = values.shape
+    steps, mean = np.arange(n_past, n_past + horizon), values.mean(axis=0)
+    label = f"{look.label}: mean {mean.mean():.4g}"
+    axes.plot(steps, mean, color=look.color, linestyle=look.dashes, marker="o", label=label)
+    if clips > 1:
+        # s.e.m. = standard deviation over clips / sqrt(clips)
+        half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(clips)
+        axes.fill_between(steps, mean - half, mean + half, color=look.color, alpha=0.18, lw=0)
+
+
+def _log_where_sensible(axes: Axes) -> None:
+    """A log axis where all values are positive and spread over more than a factor of 3."""
+    values = np.concatenate([line.get_ydata() for line in axes.lines] or [np.ones(1)])
+    if values.size and values.min() > 0 and values.max() > 3 * values.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
+
+
+def _room_for_zero(axes: Axes, values: np.ndarray) -> None:
+    """The axis from 0 up to the largest value, in plain powers of ten."""
+    top = float(np.nanmax(values, initial=0.0))
+    axes.set_ylim(-0.05 * (top or 1.0), 1.08 * (top or 1.0))
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+
+
+def _second_axis(axes: Axes, key: str) -> None:
+    """A scale of 0..1 at the right for `key`, with no grid of its own."""
+    axes.set(ylabel=style.label_of(key), ylim=(-0.05, 1.08))
+    axes.spines["right"].set_visible(True)
+    axes.grid(visible=False)
+
+
+def _legend(axes: Axes, other: Axes | None = None) -> None:
+    """One legend for an axis, and for a second one that lies over it, above its right end."""
+    handles, labels = axes.get_legend_handles_labels()
+    if other is not None:
+        more = other.get_legend_handles_labels()
+        handles, labels = handles + more[0], labels + more[1]
+    place = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.98), "ncols": len(handles)}
+    axes.legend(handles, labels, borderaxespad=0.0, **place)
+
+
+def _caption(figure: Figure, text: str) -> None:
+    """Small print under the axes, wrapped; mathematical marks are printed as they are."""
+    lines = textwrap.fill(" ".join(text.split()), 125)
+    figure.supxlabel(lines.replace("$", r"\$"), x=0.01, ha="left", fontsize=8.5, color="#4a4a4a")
+
+
+def _check_columns(history: Mapping[str, np.ndarray], needed: tuple[str, ...]) -> None:
+    missing = [key for key in needed if key not in history]
+    if missing:
+        raise ShapeError(f"the history lacks {', '.join(missing)}")
+    lengths = {key: len(history[key]) for key in needed}
+    if 0 in lengths.values() or len(set(lengths.values())) > 1:
+        raise ShapeError(f"the history's columns must have one length, not {lengths}")
+
+
+def _check_same_shape(curves: Mapping[str, np.ndarray]) -> None:
+    if not curves:
+        raise ShapeError("there are no curves to draw")
+    shapes = {key: np.shape(values) for key, values in curves.items()}
+    shape = next(iter(shapes.values()))
+    if len(shape) != 2 or 0 in shape or len(set(shapes.values())) > 1:
+        raise ShapeError(f"curves must be (clips, horizon) of one shape, not {shapes}")

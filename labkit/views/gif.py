@@ -1,0 +1,126 @@
+"""Frames -> an animated GIF of named clips side by side, with one palette for all of it."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageColor
+
+from labkit.errors import ShapeError
+from labkit.views import style
+from labkit.views.columns import side_by_side
+from labkit.views.filmstrip import Rows, check_rows
+
+_GREYS = 16
+_MARKS = (style.CONTEXT, style.FAINT, *dict.fromkeys(s.color for s in style.SERIES.values()))
+
+
+def gif_bytes(
+    rows: Rows, *, scale: int = 3, fps: int | float = 5.0, n_past: int | None = None
+) -> bytes:
+    """A GIF that runs for ever: the clips side by side, named, with a frame counter.
+
+    A GIF has 256 colours. They are chosen once, from all frames of all clips together, and
+    without dithering: a palette per frame, or dither noise, would make still things flicker.
+    The last frame stays for one second before the clip begins again.
+
+    Args:
+        rows: named clips, each uint8 (T, 3, H, W); the first is the leftmost.
+        scale: every pixel becomes a square of this side (nearest neighbour).
+        fps: frames a second, at most 50 (browsers slow down faster GIFs).
+        n_past: how many of the first frames are context; None: not marked.
+
+    Returns:
+        the GIF; the same arguments make the same bytes.
+
+    Raises:
+        ShapeError: see `filmstrip.check_rows`; a rate outside 0..50.
+    """
+    length, _, _ = check_rows(rows, n_past, scale)
+    milliseconds = frame_time(fps)
+    colors = _colors(rows)
+    pictures = [
+        _in_colors(side_by_side(rows, step, scale=scale, n_past=n_past), colors)
+        for step in range(length)
+    ]
+    durations = [milliseconds] * (length - 1) + [max(1000, milliseconds)]
+    buffer = io.BytesIO()
+    # Not by imageio: its writers take RGB arrays and choose a palette for each frame.
+    pictures[0].save(
+        buffer,
+        format="GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=durations,
+        loop=0,
+        palette=colors.tobytes(),  # or pillow would write one for every frame
+    )
+    return buffer.getvalue()
+
+
+def save_gif(
+    file: Path | str,
+    rows: Rows,
+    *,
+    scale: int = 3,
+    fps: int | float = 5.0,
+    n_past: int | None = None,
+) -> Path:
+    """Writes `gif_bytes(rows, ...)` to `file`, whole or not at all; makes its folder."""
+    file = Path(file)
+    data = gif_bytes(rows, scale=scale, fps=fps, n_past=n_past)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, file)
+    return file
+
+
+def frame_time(fps: int | float) -> int:
+    """Milliseconds that a frame is shown.
+
+    Raises:
+        ShapeError: a rate that is not above 0 and at most 50.
+    """
+    if not 0 < fps <= 50:
+        raise ShapeError(f"fps is {fps}; allowed: above 0, up to 50")
+    return round(1000 / fps)
+
+
+def _colors(rows: Rows) -> UInt8[np.ndarray, "256 3"]:
+    """The palette: the labels' colours, the rest chosen from the pixels of all the frames."""
+    greys = [(level, level, level) for level in range(256)]
+    fixed = [*greys[:: 255 // (_GREYS - 1)], *map(ImageColor.getrgb, _MARKS)]
+    pixels = np.concatenate(
+        [frames.transpose(0, 2, 3, 1).reshape(-1, 3) for frames in rows.values()]
+    )
+    # Median cut alone dulls the few vivid pixels of small toys; k-means brings them back.
+    chosen = Image.fromarray(pixels[None]).quantize(
+        256 - len(fixed), method=Image.Quantize.MEDIANCUT, kmeans=1
+    )
+    fitted = map(tuple, np.reshape(chosen.getpalette(), (-1, 3)).tolist())
+    # Each colour once; more greys where a clip has few colours, so that there are always 256.
+    return np.array(list(dict.fromkeys([*fixed, *fitted, *greys]))[:256], dtype=np.uint8)
+
+
+def _in_colors(
+    picture: UInt8[np.ndarray, "H W 3"], colors: UInt8[np.ndarray, "256 3"]
+) -> Image.Image:
+    """The picture with each pixel the nearest of `colors`, the first where two are as near.
+
+    pillow's own search rounds colours to blocks first, which turns white paper off-white.
+    """
+    red, green, blue = np.moveaxis(picture.astype(np.uint32), -1, 0)
+    packed, place = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
+    seen = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1).astype(np.float32)
+    known = colors.astype(np.float32)
+    # |s - k|^2 = |s|^2 - 2 s.k + |k|^2; the first term is the same for every k. All values
+    # are whole numbers below 2^24, so float32 holds them exactly.
+    nearest = ((known**2).sum(axis=1) - 2 * seen @ known.T).argmin(axis=1).astype(np.uint8)
+    image = Image.fromarray(nearest[place.reshape(picture.shape[:2])])
+    image.putpalette(colors.tobytes())
+    return image

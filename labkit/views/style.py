@@ -1,0 +1,163 @@
+"""One visual language for every picture: colours with a fixed meaning, one font, one voice.
+
+The colours are those of Okabe and Ito (2008), which people with any common form of colour
+blindness can tell apart. A colour belongs to a series wherever the series is shown: in a
+curve, beside a row of a film strip, above a column of a GIF. Lines differ by their dashes too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from PIL import ImageFont
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+
+INK = "#1f1f1f"
+"""text"""
+FAINT = "#d4d4d4"
+"""grid lines, the part of a time line not yet reached"""
+CONTEXT = "#767676"
+"""whatever marks context frames: they are given, so they have no colour of their own"""
+PAPER = "#ffffff"
+"""the background: white in every theme, so that a saved picture reads anywhere"""
+
+
+@dataclass(frozen=True)
+class Series:
+    """How a named series is drawn and called."""
+
+    label: str
+    """what a reader sees"""
+    color: str
+    """its colour, "#rrggbb" """
+    dashes: str = "-"
+    """matplotlib's line style"""
+
+
+SERIES: dict[str, Series] = {
+    "truth": Series("ground truth", BLACK),
+    "prediction": Series("prediction", BLUE),
+    "posterior": Series(
+        "posterior (sees\N{NO-BREAK SPACE}the\N{NO-BREAK SPACE}target)", GREEN, "--"
+    ),
+    "repeat_last": Series("repeat last frame", ORANGE, "-."),
+    "loss": Series("loss = MSE + β KL", CONTEXT, ":"),
+    "reconstruction": Series("reconstruction (MSE)", BLACK),
+    "kl": Series("KL divergence", PURPLE),
+    "validation_psnr": Series("validation PSNR", BLUE),
+    "kl_weight": Series("KL weight β", VERMILION),
+    "teacher_forcing_ratio": Series("teacher-forcing ratio", SKY, "--"),
+}
+"""The series the lab knows, by the key used in its files and dictionaries."""
+
+_SPARE = ((PURPLE, "-"), (SKY, "--"), (VERMILION, "-."), (GREEN, ":"), (ORANGE, "-"), (BLUE, ":"))
+
+RC: dict[str, object] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10.0,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#8a8a8a",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.0,
+    "legend.frameon": False,
+    "legend.fontsize": 9.0,
+    "text.color": INK,
+    "xtick.color": "#4a4a4a",
+    "ytick.color": "#4a4a4a",
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "figure.dpi": 100.0,
+    "text.usetex": False,
+}
+"""The style of the figures, as matplotlib's rcParams."""
+
+
+def series(key: str, position: int = 0) -> Series:
+    """The style of series `key`. One the lab does not know gets a spare colour.
+
+    Args:
+        key: its name in a history, an evaluation or a dictionary of clips.
+        position: its place among the series shown, which picks the spare colour.
+    """
+    if key in SERIES:
+        return SERIES[key]
+    color, dashes = _SPARE[position % len(_SPARE)]
+    return Series(label_of(key), color, dashes)
+
+
+def label_of(key: str) -> str:
+    """What a reader sees for `key`: "repeat_last" is "repeat last frame"."""
+    return SERIES[key].label if key in SERIES else key.replace("_", " ")
+
+
+@contextmanager
+def use_style() -> Iterator[None]:
+    """Figures made inside `with use_style():` look like the lab's own; nothing else changes."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
+
+
+# ------------------------------------------------------------------- lettering for pictures
+
+
+@functools.cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, the figures' font, at `size` pixels: it comes with matplotlib."""
+    file = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    # The basic layout is in every build of pillow, so pictures do not depend on the build.
+    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def text_width(text: str, size: int) -> int:
+    """Pixels that one line of text takes."""
+    return round(font(size).getlength(text) + 0.5)
+
+
+def line_height(size: int) -> int:
+    """Pixels from one line of text to the next."""
+    ascent, descent = font(size).getmetrics()
+    return ascent + descent
+
+
+def wrap(text: str, size: int, width: int) -> list[str]:
+    """Lines of text that fit `width` pixels: broken at spaces, or inside a word too long."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split(" "):
+        for piece in _pieces(word, size, width):
+            joined = f"{line} {piece}".strip()
+            if line and text_width(joined, size) > width:
+                lines.append(line)
+                joined = piece
+            line = joined
+    return [*lines, line] if line or not lines else lines
+
+
+def _pieces(word: str, size: int, width: int) -> Iterator[str]:
+    """`word` in parts that each fit `width`; at least one letter a part."""
+    while len(word) > 1 and text_width(word, size) > width:
+        cut = 1
+        while text_width(word[: cut + 1], size) <= width:
+            cut += 1
+        yield word[:cut]
+        word = word[cut:]
+    yield word
