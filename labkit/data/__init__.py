@@ -1,0 +1,1 @@
+"""Files -> clips -> batches: the course layout, packs, the simulated table, ClipDataset."""

@@ -1,0 +1,246 @@
+"""ClipDataset: windows of n_past + n_future frames, one at a time or as a Batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+from torchvision.datasets import VisionDataset
+
+from labkit.config import DataConfig
+from labkit.data import layout
+from labkit.data.clip import Clip
+from labkit.data.pack import PackedSplit, ensure_pack, is_pack
+from labkit.errors import DataError
+
+Anything = TypeVar("Anything")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of clips, batch first."""
+
+    frames: UInt8[Tensor, "B T 3 H W"] | Float32[Tensor, "B T 3 H W"]
+    """pictures: 0..255 from a data set, [0, 1] after `to`"""
+    condition: Float32[Tensor, "B T C"]
+    """c_t of each frame: the action, then the end-effector's position where asked for"""
+    labels: UInt8[Tensor, "B T H W"] | None = None
+    """region of each pixel (`labkit.data.clip`); only simulated clips have them"""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on that device, its frames as float32 in [0, 1].
+
+        Frames travel as uint8 and become float where they are used: a quarter of the bytes.
+        """
+        frames = self.frames.to(device, non_blocking=True)
+        if frames.dtype == torch.uint8:
+            frames = frames.float().div_(255)
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        return Batch(frames, self.condition.to(device, non_blocking=True), labels)
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory; DataLoader(pin_memory=True) calls this."""
+        labels = None if self.labels is None else self.labels.pin_memory()
+        return Batch(self.frames.pin_memory(), self.condition.pin_memory(), labels)
+
+
+def identity(batch: Anything) -> Anything:
+    """The `collate_fn` for a DataLoader over ClipDataset, whose batches are made whole."""
+    return batch
+
+
+class ClipFolders:
+    """A split read from its folders, PNG by PNG; the same reading as a PackedSplit's."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        self.folders = layout.clip_folders(root, split)
+        first = layout.read_clip(self.folders[0])
+        self.shape = (len(self.folders), *first.frames.shape)
+        self.has_positions = first.positions is not None
+        self.has_labels = first.labels is not None
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def clip(self, index: int, start: int = 0, stop: int | None = None) -> Clip:
+        """Clip number `index`, or its frames `start` to `stop` (exclusive)."""
+        clip = layout.read_clip(self.folders[index], start, stop)
+        if clip.frames.shape[1:] != self.shape[2:] or len(clip.frames) != len(
+            range(self.shape[1])[start:stop]
+        ):
+            what = f"frames have shape {clip.frames.shape}, unlike the split's first clip"
+            mend = "all clips of a split must have one length and size"
+            raise DataError(what, file=self.folders[index], mend=mend)
+        return clip
+
+    def conditions(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Actions (T, 4) and positions (T, 3) of clip `index`, without reading its pictures."""
+        return layout.read_conditions(self.folders[index])
+
+
+class ClipDataset(VisionDataset):
+    """Windows of `n_past + n_future` frames of a split's clips.
+
+    An item is (frames uint8 (T, 3, H, W), condition float32 (T, C)). Through
+
+        DataLoader(dataset, batch_sampler=..., collate_fn=identity)
+
+    whole batches are made by one call. Folders and a pack give the same items in the same order:
+    clip by clip, and within a clip by start frame.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        split: str,
+        *,
+        n_past: int = 2,
+        n_future: int = 10,
+        condition: Literal["action+position", "action"] = "action+position",
+        windows: Literal["all", "first"] = "all",
+        source: Literal["auto", "folders", "pack"] = "auto",
+        progress: bool = False,
+    ) -> None:
+        """
+        Args:
+            root: a data set's folder: the course layout, or a pack.
+            split: name of the split, such as `train`.
+            n_past, n_future: context frames and horizon.
+            condition: what of the robot is told, 7 columns or the 4 of the action alone.
+            windows: every window of a clip, or its first alone.
+            source: `folders` reads PNGs, `pack` uses (and makes, if need be) a pack, `auto` is
+                `pack`.
+            progress: show a progress bar while a pack is made.
+
+        Raises:
+            DataError: no such data set or split, clips shorter than a window, or positions asked
+                for that are not there.
+        """
+        super().__init__(str(root))
+        self._source: PackedSplit | ClipFolders
+        if source == "folders":
+            if is_pack(root):
+                mend = 'use source="pack"'
+                raise DataError("is a pack, which holds no folders of clips", file=root, mend=mend)
+            self._source = ClipFolders(Path(root), split)
+        else:
+            self._source = ensure_pack(root, progress=progress).split(split)
+        self.split, self.windows = split, windows
+        self.n_past, self.n_future, self.n_frames = n_past, n_future, n_past + n_future
+        self.has_positions = self._source.has_positions
+        self.has_labels = self._source.has_labels
+        length = self._source.shape[1]
+        if self.n_frames > length:
+            what = f"clips of {split} have {length} frames, n_past + n_future = {self.n_frames}"
+            raise DataError(what, file=root, mend="set a shorter data.n_past or data.n_future")
+        if condition == "action+position" and not self.has_positions:
+            mend = "set data.condition=action"
+            raise DataError(f"clips of {split} have no positions", file=root, mend=mend)
+        self.condition = condition
+        self.condition_size = 7 if condition == "action+position" else 4
+        self.windows_a_clip = length - self.n_frames + 1 if windows == "all" else 1
+
+    @classmethod
+    def from_config(
+        cls,
+        config: DataConfig,
+        split: str,
+        windows: Literal["all", "first"] | None = None,
+        progress: bool = False,
+    ) -> ClipDataset:
+        """The data set a config asks for; `windows` overrides the config's."""
+        return cls(
+            config.root,
+            split,
+            n_past=config.n_past,
+            n_future=config.n_future,
+            condition=config.condition,
+            windows=windows or config.windows,
+            progress=progress,
+        )
+
+    @property
+    def n_clips(self) -> int:
+        """Number of clips."""
+        return len(self._source)
+
+    def __len__(self) -> int:
+        return self.n_clips * self.windows_a_clip
+
+    def clip_of(self, index: int) -> tuple[int, int]:
+        """Clip number and start frame of a window.
+
+        Raises:
+            IndexError: there is no such window.
+        """
+        index = int(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f"window {index} of {len(self)}")
+        return divmod(index, self.windows_a_clip)
+
+    def clip(self, index: int) -> Clip:
+        """A whole clip by its number, as arrays of its own (a pack's are read only)."""
+        clip = self._source.clip(index)
+        parts = {kind: getattr(clip, kind) for kind in ("frames", "actions", "positions", "labels")}
+        return Clip(
+            **{kind: None if part is None else part.copy() for kind, part in parts.items()},
+            name=clip.name,
+        )
+
+    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "T 3 H W"], Float32[Tensor, "T C"]]:
+        batch = self.batch([index])
+        return batch.frames[0], batch.condition[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """What DataLoader calls with the indices of a batch."""
+        return self.batch(indices)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The windows of those numbers, in that order, frames uint8."""
+        n, size = len(indices), self._source.shape[2:]
+        frames = np.empty((n, self.n_frames, *size), np.uint8)
+        condition = np.empty((n, self.n_frames, self.condition_size), np.float32)
+        labels = np.empty((n, self.n_frames, *size[1:]), np.uint8) if self.has_labels else None
+        for row, index in enumerate(indices):
+            number, start = self.clip_of(index)
+            window = self._source.clip(number, start, start + self.n_frames)
+            frames[row] = window.frames
+            condition[row] = self._join(window.actions, window.positions)
+            if labels is not None:
+                labels[row] = window.labels
+        return Batch(
+            torch.from_numpy(frames),
+            torch.from_numpy(condition),
+            None if labels is None else torch.from_numpy(labels),
+        )
+
+    def condition_statistics(self) -> tuple[Float32[np.ndarray, " C"], Float32[np.ndarray, " C"]]:
+        """Mean and standard deviation of each condition column over all frames of the split.
+
+        A column that never changes has deviation 0.
+        """
+        clips = (self._source.conditions(number) for number in range(self.n_clips))
+        wide = np.concatenate([self._join(*clip) for clip in clips]).astype(np.float64)
+        return wide.mean(0).astype(np.float32), wide.std(0).astype(np.float32)
+
+    def _join(self, actions: np.ndarray, positions: np.ndarray | None) -> np.ndarray:
+        """The condition (T, C): actions (T, 4), then positions (T, 3) where asked for."""
+        if self.condition == "action":
+            return actions
+        return np.concatenate([actions, positions], axis=1)
+
+    def extra_repr(self) -> str:
+        """What VisionDataset adds to its own description."""
+        return (
+            f"Split: {self.split}, {self.n_clips} clips, windows of {self.n_frames} frames\n"
+            f"Condition: {self.condition}"
+        )

@@ -1,0 +1,179 @@
+"""ClipDataset: folders and packs give the same windows, in one order, whole or by workers."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+
+from labkit.config import DataConfig
+from labkit.data import layout
+from labkit.data.dataset import Batch, ClipDataset, identity
+from labkit.data.pack import ensure_pack, write_pack
+from labkit.errors import DataError
+
+SIZES = {"n_past": 2, "n_future": 3}
+
+
+@pytest.fixture
+def clips(make_clip):
+    """Three clips of seven frames, so three windows of five each."""
+    return [make_clip(number, frames=7) for number in range(3)]
+
+
+@pytest.fixture
+def course(tmp_path, clips):
+    """Their data set in the course's layout."""
+    layout.write_split(tmp_path / "course", "train", clips)
+    return tmp_path / "course"
+
+
+def test_windows_are_in_order_of_clip_then_start(course, clips):
+    dataset = ClipDataset(course, "train", **SIZES)
+    assert dataset.n_clips == 3
+    assert len(dataset) == 9
+    places = [dataset.clip_of(index) for index in range(9)]
+    assert places == [(clip, start) for clip in range(3) for start in range(3)]
+    frames, condition = dataset[5]
+    np.testing.assert_array_equal(frames.numpy(), clips[1].frames[2:7])
+    np.testing.assert_array_equal(condition[:, :4].numpy(), clips[1].actions[2:7])
+    np.testing.assert_array_equal(condition[:, 4:].numpy(), clips[1].positions[2:7])
+
+
+def test_first_windows_alone(course, clips):
+    dataset = ClipDataset(course, "train", **SIZES, windows="first")
+    assert len(dataset) == 3
+    np.testing.assert_array_equal(dataset[2][0].numpy(), clips[2].frames[:5])
+    with pytest.raises(IndexError):
+        dataset[3]
+    with pytest.raises(IndexError):
+        dataset[-1]
+
+
+@pytest.mark.parametrize("windows", ["all", "first"])
+@pytest.mark.parametrize("condition", ["action", "action+position"])
+def test_a_pack_equals_folders_item_by_item(course, windows, condition):
+    settings = {**SIZES, "windows": windows, "condition": condition}
+    folders = ClipDataset(course, "train", source="folders", **settings)
+    pack = ClipDataset(ensure_pack(course).root, "train", source="pack", **settings)
+    assert len(folders) == len(pack)
+    for one, other in zip(folders, pack, strict=True):
+        for first, second in zip(one, other, strict=True):
+            assert first.dtype == second.dtype
+            assert torch.equal(first, second)
+    for first, second in zip(
+        folders.condition_statistics(), pack.condition_statistics(), strict=True
+    ):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_batch_is_its_items_stacked_in_the_order_asked(course):
+    dataset = ClipDataset(course, "train", **SIZES)
+    indices = [8, 0, 8, 3]
+    batch = dataset.batch(indices)
+    assert batch.frames.dtype == torch.uint8
+    for row, index in enumerate(indices):
+        frames, condition = dataset[index]
+        assert torch.equal(batch.frames[row], frames)
+        assert torch.equal(batch.condition[row], condition)
+
+
+@pytest.mark.parametrize("source", ["folders", "pack"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_gives_the_same_batches_with_any_workers(course, source, workers):
+    dataset = ClipDataset(course, "train", source=source, **SIZES)
+    dataset = pickle.loads(pickle.dumps(dataset))
+    sampler = BatchSampler(SequentialSampler(dataset), batch_size=4, drop_last=False)
+    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=identity, num_workers=workers)
+    batches = list(loader)
+    assert [len(batch) for batch in batches] == [4, 4, 1]
+    expected = dataset.batch(range(9))
+    assert torch.equal(torch.cat([batch.frames for batch in batches]), expected.frames)
+    assert torch.equal(torch.cat([batch.condition for batch in batches]), expected.condition)
+
+
+@pytest.mark.parametrize("source", ["folders", "pack"])
+def test_labels_come_along_where_there_are_any(tmp_path, make_clip, source):
+    clips = [make_clip(number, frames=7, labels=True) for number in range(2)]
+    layout.write_split(tmp_path, "train", clips)
+    dataset = ClipDataset(tmp_path, "train", source=source, **SIZES)
+    batch = dataset.batch([1, 3])
+    np.testing.assert_array_equal(batch.labels[0].numpy(), clips[0].labels[1:6])
+    np.testing.assert_array_equal(batch.labels[1].numpy(), clips[1].labels[:5])
+    assert batch.to("cpu").labels.dtype == torch.uint8
+
+
+def test_frames_become_float_between_0_and_1_on_the_device():
+    frames = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 1, 3, 1, 1)
+    batch = Batch(frames, torch.zeros(1, 1, 4))
+    moved = batch.to("cpu")
+    torch.testing.assert_close(moved.frames.flatten(), torch.tensor([0.0, 0.2, 1.0]))
+    assert moved.labels is None
+    torch.testing.assert_close(moved.to("cpu").frames, moved.frames)
+    assert frames.flatten().tolist() == [0, 51, 255]
+
+
+def test_condition_statistics_are_those_of_all_frames(course, clips):
+    mean, std = ClipDataset(course, "train", **SIZES, windows="first").condition_statistics()
+    rows = np.concatenate([np.hstack([clip.actions, clip.positions]) for clip in clips])
+    np.testing.assert_allclose(mean, rows.mean(0), atol=1e-6)
+    np.testing.assert_allclose(std, rows.std(0), atol=1e-6)
+    assert mean.dtype == std.dtype == np.float32
+    mean, _ = ClipDataset(course, "train", **SIZES, condition="action").condition_statistics()
+    assert mean.shape == (4,)
+
+
+@pytest.mark.parametrize("source", ["folders", "pack"])
+def test_a_whole_clip_is_writable_and_complete(course, clips, source):
+    clip = ClipDataset(course, "train", source=source, **SIZES).clip(2)
+    np.testing.assert_array_equal(clip.frames, clips[2].frames)
+    np.testing.assert_array_equal(clip.positions, clips[2].positions)
+    clip.frames[:] = 0  # from a pack this would fail on a view of the file
+
+
+def test_a_config_makes_its_data_set(course):
+    config = DataConfig(root=str(course), condition="action", n_past=1, n_future=3)
+    dataset = ClipDataset.from_config(config, "train")
+    assert (len(dataset), dataset.condition_size) == (12, config.condition_size)
+    assert len(ClipDataset.from_config(config, "train", windows="first")) == 3
+    assert "3 clips, windows of 4 frames" in repr(dataset)
+
+
+@pytest.mark.parametrize("source", ["folders", "pack"])
+def test_a_window_longer_than_the_clips_is_refused(course, source):
+    ClipDataset(course, "train", n_past=2, n_future=5, source=source)
+    with pytest.raises(DataError, match=r"7 frames.*= 8"):
+        ClipDataset(course, "train", n_past=2, n_future=6, source=source)
+
+
+@pytest.mark.parametrize("source", ["folders", "pack"])
+def test_positions_that_are_not_there_are_refused(tmp_path, make_clip, source):
+    layout.write_split(tmp_path, "train", [make_clip(frames=7, positions=False)])
+    with pytest.raises(DataError, match=r"no positions.*data\.condition=action"):
+        ClipDataset(tmp_path, "train", source=source, **SIZES)
+    dataset = ClipDataset(tmp_path, "train", source=source, condition="action", **SIZES)
+    assert dataset[0][1].shape == (5, 4)
+
+
+@pytest.mark.parametrize("source", ["folders", "pack"])
+def test_a_missing_split_is_refused(course, source):
+    with pytest.raises(DataError, match=r"no split 'test'.*there are: train"):
+        ClipDataset(course, "test", source=source, **SIZES)
+
+
+def test_clips_of_several_sizes_are_refused_by_folder(tmp_path, make_clip):
+    layout.write_split(tmp_path, "train", [make_clip(1, frames=7), make_clip(2, frames=6)])
+    dataset = ClipDataset(tmp_path, "train", source="folders", **SIZES)
+    with pytest.raises(DataError, match="unlike the split's first clip"):
+        dataset.batch([0, 5])
+    with pytest.raises(DataError, match="tfrecords/1 have shape"):
+        ClipDataset(tmp_path, "train", **SIZES)
+
+
+def test_folders_of_a_pack_are_refused(tmp_path, make_clip):
+    write_pack(tmp_path / "pack", {"train": [make_clip(frames=7)]}, "noise")
+    with pytest.raises(DataError, match="is a pack"):
+        ClipDataset(tmp_path / "pack", "train", source="folders", **SIZES)
