@@ -1,0 +1,70 @@
+# Each command sets up .venv first if it is missing or older than what it is made from.
+# Another Python: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo lab test notebooks bench browser
+
+help:
+	@echo 'make demo       simulate, train and evaluate; ends with the path of a report'
+	@echo 'make lab        open JupyterLab on notebooks/'
+	@echo 'make test       ruff, the tests, and the notebooks against their stored outputs'
+	@echo 'make notebooks  execute notebooks/*.py into notebooks/*.ipynb'
+	@echo 'make bench      run every benchmark'
+
+demo: $(READY)
+	$(BIN)/labkit demo
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+# The quick checks first. One thread: rounding, and so every stored number, is then the same
+# on any number of cores.
+test: export OMP_NUM_THREADS = 1
+test: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	@$(MAKE) --no-print-directory browser
+	$(BIN)/pytest -q tests
+	$(BIN)/pytest -q --nbval $(NBVAL) notebooks
+
+# pyproject's addopts and filterwarnings are for labkit's own tests: the notebooks run in
+# kernels of their own. How strict the comparison is, see notebooks/conftest.py.
+NBVAL := -o addopts= -o filterwarnings= --nbval-current-env \
+	--nbval-sanitize-with notebooks/nbval.cfg --nbval-cell-timeout 600
+
+notebooks: export OMP_NUM_THREADS = 1
+notebooks: $(READY)
+	$(BIN)/python notebooks/build.py
+
+bench: $(READY)
+	@set -e; for script in $$(ls benchmarks/*.py); do \
+		echo "$(BIN)/python $$script"; $(BIN)/python "$$script"; \
+	done
+
+# A Chromium for tests/browser: one that is there, else the system's package, else
+# playwright's own. Without one those tests skip, and fail where CI is set.
+FIND_CHROMIUM := $(BIN)/python -c 'import sys, labkit.doctor as d; sys.exit(d.find_chromium() is None)'
+browser: $(READY)
+	@if $(FIND_CHROMIUM); then exit 0; fi; \
+	echo 'No Chromium found, which the tests in a browser need: getting one.'; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; \
+	fi; \
+	if $(FIND_CHROMIUM); then exit 0; fi; \
+	if $(BIN)/playwright install chromium && $(FIND_CHROMIUM); then exit 0; fi; \
+	echo 'No Chromium could be had: the tests in a browser will not run.'; \
+	[ -z "$$CI" ]
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'labkit needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=python3.11 ...' >&2; \
+		exit 2; }
+	@echo 'Setting up .venv, once; it takes some minutes, and about 6 GB on Linux.'
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { \
+		echo 'No virtual environment could be made (on Debian and Ubuntu: apt install python3-venv)' >&2; \
+		exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]' -c constraints.txt
+	@touch $@

@@ -1,0 +1,88 @@
+"""The command `labkit`. A mistake ends in one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+
+from labkit.cli.commands import (
+    Check,
+    Convert,
+    Demo,
+    Doctor,
+    Evaluate,
+    Pack,
+    Predict,
+    Simulate,
+    Train,
+    require_run,
+)
+from labkit.cli.reading import Group, find, read
+from labkit.config import PRESETS, Config, preset
+from labkit.errors import LabkitError
+
+LABKIT = Group(
+    "A lab on conditional video prediction: from the CVAE's ELBO to predicted frames.",
+    {
+        "demo": Demo,
+        "data": Group(
+            "Make, convert, check and pack data sets.",
+            {"simulate": Simulate, "convert": Convert, "check": Check, "pack": Pack},
+        ),
+        "train": Train,
+        "evaluate": Evaluate,
+        "predict": Predict,
+        "doctor": Doctor,
+    },
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: the words after `labkit`; those of the process if left out.
+
+    Returns:
+        The exit code: 0, 2 for a mistake (with one line on stderr), 130 when interrupted.
+    """
+    program = "labkit"
+    try:
+        program, kind, rest = find(LABKIT, sys.argv[1:] if arguments is None else arguments)
+        command = _read_train(program, rest) if kind is Train else read(program, kind, rest)
+        command.run()
+    except LabkitError as error:
+        return _say(program, str(error), 2)
+    except BrokenPipeError:  # whoever read the output has read enough: `labkit ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _say(program, f"{error.filename}: {error.strerror}", 2)
+    except KeyboardInterrupt:
+        return _say(program, "interrupted", 130)
+    except SystemExit as stop:  # once a help text is printed
+        return int(stop.code or 0)
+    return 0
+
+
+def _read_train(program: str, words: Sequence[str]) -> Train:
+    """Reads `labkit train`, whose defaults are those of the preset or run that it names."""
+    named = words[0] if words and words[0] in PRESETS else "demo"
+    defaults = Train(preset=named, config=preset(named))
+    command = read(program, Train, words, defaults)
+    if command.resume:
+        require_run(command.folder)
+        saved = Config.load(command.folder / "config.json")
+        return read(program, Train, words, dataclasses.replace(defaults, config=saved))
+    if command.preset != named:
+        defaults = Train(preset=command.preset, config=preset(command.preset))
+        return read(program, Train, words, defaults)
+    return command
+
+
+def _say(program: str, message: str, code: int) -> int:
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    return code

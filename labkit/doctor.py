@@ -1,0 +1,105 @@
+"""What `labkit doctor` says of this machine: versions, device, threads, what is absent."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from pathlib import Path
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pymunk",
+    "torchmetrics",
+    "matplotlib",
+    "ipywidgets",
+    "jupyterlab",
+    "tyro",
+)
+"""The packages whose version explains most differences between two machines."""
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+"""Names under which a Chromium is found on PATH."""
+
+
+def diagnose() -> dict[str, dict[str, str]]:
+    """Facts by section (`versions`, `machine`, `optional`), each a name and one line."""
+    return {
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": _machine(),
+        "optional": {
+            "LPIPS": _lpips(),
+            "Chromium": _found(find_chromium(), "the tests in a browser skip"),
+            "ffmpeg": _found(
+                shutil.which("ffmpeg"), "nothing here needs it; GIFs are made without"
+            ),
+        },
+    }
+
+
+def render(facts: dict[str, dict[str, str]]) -> str:
+    """The facts of `diagnose` as aligned lines of text."""
+    width = max(len(name) for section in facts.values() for name in section)
+    lines = []
+    for title, section in facts.items():
+        lines += [title, *(f"  {name:<{width}}  {fact}" for name, fact in section.items())]
+    return "\n".join(lines)
+
+
+def find_chromium() -> Path | None:
+    """The Chromium that the tests in a browser use: one on PATH, else playwright's own."""
+    on_path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if on_path is not None:
+        return Path(on_path)
+    if importlib.util.find_spec("playwright") is None:
+        return None
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+    return own if own.exists() else None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("labkit", *PACKAGES):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent: install labkit again"
+    return found
+
+
+def _machine() -> dict[str, str]:
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        device = f"{torch.cuda.get_device_name(0)} (cuda, {memory:.0f} GiB)"
+    elif torch.backends.mps.is_available():
+        device = "Apple GPU (mps)"
+    else:
+        device = "CPU; no GPU that torch can use"
+    return {
+        "system": f"{platform.system()} on {platform.machine()}",
+        "device": device,
+        "threads": f"{torch.get_num_threads()} for torch, on {os.cpu_count()} CPU cores",
+    }
+
+
+def _lpips() -> str:
+    """LPIPS needs its package, and AlexNet's weights in torch hub's cache."""
+    if importlib.util.find_spec("lpips") is None:
+        return "absent (pip install -e '.[perceptual]'); PSNR and SSIM need nothing more"
+    import torch
+
+    weights = sorted(Path(torch.hub.get_dir(), "checkpoints").glob("alexnet-*.pth"))
+    return f"package and {weights[0].name}" if weights else "package, without AlexNet's weights"
+
+
+def _found(path: Path | str | None, otherwise: str) -> str:
+    return f"absent: {otherwise}" if path is None else str(path)

@@ -1,0 +1,297 @@
+"""The command line: help worth reading, and one line for a mistake."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import labkit.cli.commands
+import labkit.config
+import labkit.demo
+import labkit.learning
+from labkit.cli import LABKIT, main
+from labkit.cli.reading import Group
+from labkit.config import PRESETS, Config, preset
+from labkit.errors import TrainingError
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command of these tests finds or leaves anything in the project; help is 100 wide."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def leaves(group: Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The words of every command."""
+    found = []
+    for name, command in group.commands.items():
+        below = isinstance(command, Group)
+        found += leaves(command, (*path, name)) if below else [(*path, name)]
+    return found
+
+
+@dataclasses.dataclass
+class Trained:
+    """What `labkit.learning.train` was called with."""
+
+    config: Config
+    run: Path
+    options: dict
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Trained]:
+    """Records trainings instead of doing them."""
+    calls: list[Trained] = []
+    monkeypatch.setattr(
+        labkit.learning,
+        "train",
+        lambda config, run, **rest: calls.append(Trained(config, run, rest)),
+    )
+    return calls
+
+
+# ------------------------------------------------------------------------------------ help
+
+
+def test_the_commands_are_those_of_the_readme() -> None:
+    names = {" ".join(words) for words in leaves(LABKIT)}
+    data = {"data simulate", "data convert", "data check", "data pack"}
+    assert names == data | {"demo", "train", "evaluate", "predict", "doctor"}
+
+
+@pytest.mark.parametrize("words", [(), ("data",)])
+def test_help_of_a_group_lists_its_commands(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture
+) -> None:
+    group = LABKIT.commands["data"] if words else LABKIT
+    assert main([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in group.commands:
+        assert f"• {name} " in shown
+
+
+@pytest.mark.parametrize("words", leaves(LABKIT), ids=" ".join)
+def test_help_of_a_command_explains_every_option(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture
+) -> None:
+    assert main([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"usage: labkit {' '.join(words)}" in shown
+    kind: object = LABKIT
+    for word in words:
+        kind = kind.commands[word]
+    assert (kind.__doc__ or "").split("\n")[0] in " ".join(shown.split())
+    for item in dataclasses.fields(kind):
+        known_as = "run" if item.name == "folder" else item.name
+        assert item.name == "config" or known_as in shown.lower(), item.name
+
+
+@pytest.mark.parametrize("module", [labkit.cli.commands, labkit.config])
+def test_every_option_has_a_help_text(module: ModuleType) -> None:
+    # tyro takes an option's help from the string that stands under the field.
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    nested = {"config", "data", "model", "kl", "teacher_forcing", "training"}
+    for kind in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        for field, below in zip(kind.body, [*kind.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign) and kind.name != "Between":
+                explained = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+                name = field.target.id
+                assert explained or name in nested, f"{kind.name}.{name}"
+
+
+def test_help_of_train_shows_the_presets_own_values(capsys: pytest.CaptureFixture) -> None:
+    for name in ("demo", "course"):
+        main(["train", name, "--help"])
+        shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert f"(default: {preset(name).training.batch_size})" in shown
+        assert f"(default: {preset(name).model.backbone})" in shown
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys; from labkit.cli import main; main(['--help']); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+# -------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "labkit: name a command: demo, data, train"),
+        ("trian", "no command 'trian'; did you mean labkit train?"),
+        ("data smulate", "no command 'smulate'; did you mean labkit data simulate?"),
+        ("train --epoch 3", "unrecognized option --epoch; did you mean --training.epochs?"),
+        ("train --trainng.epochs 3", "did you mean --training.epochs?"),
+        ("train --training.batchsize 3", "did you mean --training.batch-size?"),
+        ("train dmeo", "'dmeo' for argument 'preset'. Expected one of ('demo', 'course', 'spec'"),
+        ("train --training.epochs x", "--training.epochs: invalid literal for int()"),
+        ("train --training.epochs 0", "TrainingConfig.epochs is 0; allowed: 1.."),
+        ("train --model.skip none", "'--model.skip'. Expected one of ('last_context', 'previous')"),
+        ("train --out", "missing value for argument '--out'"),
+        ("train --resume --out nowhere", "nowhere: not the folder of a run"),
+        ("train smoke --no-progress", "data/simulated: no such folder"),
+        ("train --device gpu", "invalid choice 'gpu'"),
+        ("evaluate", "labkit evaluate: missing: RUN"),
+        ("evaluate nowhere", "nowhere: not the folder of a run"),
+        ("predict nowhere clip", "nowhere: not the folder of a run"),
+        ("data check nowhere", "nowhere: no such folder"),
+        ("data pack nowhere", "nowhere: no such folder"),
+        ("data convert nowhere.npz out", "nowhere.npz: no such file"),
+        ("data simulate --train 0 --no-progress", "0 clips for train"),
+        ("doctor --verbose", "labkit doctor: unrecognized option --verbose"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    line: str, said: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.count("\n") == 1
+    assert err.startswith("labkit")
+    assert said in err
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_mistake_ends_the_process_so_too(narrow: bool) -> None:
+    # In a terminal without UTF-8, tyro's boxes are drawn differently.
+    plain = {"PYTHONIOENCODING": "ascii", "COLUMNS": "40"} if narrow else {}
+    done = subprocess.run(
+        [sys.executable, "-m", "labkit", "train", "dmeo"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **plain},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("labkit train: invalid choice 'dmeo' for argument 'preset'.")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_command_is_installed() -> None:
+    command = Path(sys.executable).with_name("labkit")
+    done = subprocess.run([command, "trian"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "labkit: no command 'trian'; did you mean labkit train? (labkit --help)\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "labkit train: interrupted\n"),
+        (
+            TrainingError("the loss is nan", mend="a lower\nrate"),
+            2,
+            "the loss is nan (a lower rate)",
+        ),
+        (PermissionError(13, "Permission denied", "runs"), 2, "runs: Permission denied"),
+    ],
+)
+def test_what_goes_wrong_within_a_command_is_one_line(
+    error: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(labkit.learning, "train", fail)
+    assert main(["train"]) == code
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(labkit.learning, "train", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["train"])
+
+
+# ------------------------------------------------------------------------------- what runs
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_train_takes_the_preset_wherever_it_stands(name: str, trained: list[Trained]) -> None:
+    assert main(["train", name]) == 0
+    assert main(["train", "--out", "demo", name]) == 0
+    assert [call.config for call in trained] == [preset(name)] * 2
+    assert [call.run for call in trained] == [Path("runs") / name, Path("demo")]
+
+
+def test_train_takes_any_field_of_the_config(trained: list[Trained]) -> None:
+    line = (
+        "train course --training.epochs 3 --data.root X --model.film --kl.max_weight 0.5 --seed 9"
+    )
+    assert main(line.split()) == 0
+    course = preset("course")
+    assert trained[0].config == dataclasses.replace(
+        course,
+        seed=9,
+        training=dataclasses.replace(course.training, epochs=3),
+        data=dataclasses.replace(course.data, root="X"),
+        model=dataclasses.replace(course.model, film=True),
+        kl=dataclasses.replace(course.kl, max_weight=0.5),
+    )
+
+
+def test_train_hands_on_its_own_options(trained: list[Trained]) -> None:
+    main(["train", "--minutes", "2.5", "--no-progress", "--device", "cpu"])
+    expected = {"resume": False, "minutes": 2.5, "progress": False, "device": "cpu"}
+    assert trained[0].options == expected
+
+
+def test_resume_takes_the_runs_own_config(trained: list[Trained], tmp_path: Path) -> None:
+    begun = dataclasses.replace(preset("smoke"), seed=77)
+    (tmp_path / "run").mkdir()
+    begun.save(tmp_path / "run" / "config.json")
+    assert main(["train", "--resume", "--out", "run"]) == 0
+    assert trained[0].config == begun
+    assert trained[0].options["resume"] is True
+
+
+def test_demo_hands_on_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict] = []
+    monkeypatch.setattr(labkit.demo, "run_demo", lambda **options: calls.append(options))
+    main(["demo", "--out", "o", "--data", "d", "--minutes", "1", "--workers", "3", "--no-progress"])
+    expected = {"out": Path("o"), "data": Path("d"), "minutes": 1.0, "seed": 1}
+    assert calls == [{**expected, "workers": 3, "progress": False}]
+
+
+def test_data_commands_do_what_they_say(capsys: pytest.CaptureFixture) -> None:
+    counts = ["--train", "2", "--validate", "1", "--test", "1", "--workers", "1", "--no-progress"]
+    assert main(["data", "simulate", "course", "--layout", "course", *counts]) == 0
+    assert main(["data", "simulate", "packed", *counts]) == 0
+    assert main(["data", "pack", "course"]) == 0
+    for root in ("course", "packed"):
+        assert main(["data", "check", root, "--no-progress"]) == 0
+    assert capsys.readouterr().out.count("no faults") == 2
+    next(Path("course/test").rglob("3.png")).unlink()
+    assert main(["data", "check", "course", "--no-progress"]) == 2
+    out, err = capsys.readouterr()
+    assert "3.png: frame is missing" in out
+    assert err == "labkit data check: course: faults found: 1\n"
+
+
+def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture) -> None:
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("python", "torch", "device", "threads", "LPIPS", "Chromium", "ffmpeg"):
+        assert word in shown
