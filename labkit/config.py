@@ -242,7 +242,7 @@ DEMO = Config(
     kl=KLConfig(schedule="cyclical", max_weight=1e-5, cycles=3, ratio=2.0),
     teacher_forcing=TeacherForcingConfig(start=1.0, decay_step=0.25),
     training=TrainingConfig(
-        epochs=24,
+        epochs=20,
         updates_per_epoch=40,
         batch_size=8,
         learning_rate=0.002,
@@ -250,7 +250,7 @@ DEMO = Config(
         gradient_clip=1.0,
         ema_decay=0.98,
         validation_clips=64,
-        validate_every=3,
+        validate_every=4,
     ),
 )
 """Minutes on 2 CPU cores, and the network that gets furthest in them."""

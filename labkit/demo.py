@@ -10,6 +10,7 @@ from labkit.data.simulator import simulate_pack
 from labkit.errors import RunError
 from labkit.learning import read_history, train
 from labkit.learning.checkpoint import CHECKPOINT, CONFIG
+from labkit.learning.fitting import check_minutes
 from labkit.results import REPORT, evaluate_run
 
 CLIPS = {"train": 2048, "validate": 256, "test": 256}
@@ -37,6 +38,7 @@ def run_demo(
         RunError: `out` holds a run with other settings.
         DataError: `data` holds other clips.
     """
+    check_minutes(minutes)
     print(f"1/3  clips of the simulated robot table, in {data}", flush=True)
     simulate_pack(data, seed, CLIPS, workers, progress)
     config = dataclasses.replace(

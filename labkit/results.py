@@ -12,7 +12,7 @@ from labkit.config import Config
 from labkit.data import layout
 from labkit.data.clip import Clip
 from labkit.data.dataset import ClipDataset
-from labkit.errors import DataError
+from labkit.errors import DataError, LabkitError
 from labkit.evaluation import Evaluation, evaluate
 from labkit.evaluation.protocol import to_uint8
 from labkit.files import write_whole
@@ -60,6 +60,8 @@ def evaluate_run(
     """
     run = Path(run)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if clips is not None and clips < 1:
+        raise LabkitError(f"clips is {clips}", mend="give at least 1, or leave it out for all")
     model, config = load_model(run, device)
     dataset = ClipDataset(
         data or config.data.root,

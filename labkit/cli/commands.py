@@ -33,7 +33,7 @@ class Demo:
     data: Path = Path("data/simulated")
     """folder of the simulated clips"""
     minutes: Annotated[float | None, arg(metavar="M")] = None
-    """stop training after so many minutes, whatever is left to do"""
+    """stop training after so many minutes; the same command goes on from there"""
     seed: int = 1
     """seed of the clips, the weights and every draw"""
     workers: Annotated[int | None, arg(metavar="N")] = None
@@ -81,7 +81,7 @@ class Simulate:
 
     def run(self) -> None:
         from labkit.data.layout import write_split
-        from labkit.data.simulator import SPLIT_OFFSETS, simulate, simulate_pack
+        from labkit.data.simulator import SimulatedSplit, simulate_pack
 
         counts = {"train": self.train, "validate": self.validate, "test": self.test}
         workers = _workers(self.workers)
@@ -89,8 +89,7 @@ class Simulate:
             simulate_pack(self.out, self.seed, counts, workers, self.progress)
         else:
             for split, count in counts.items():
-                numbers = range(SPLIT_OFFSETS[split], SPLIT_OFFSETS[split] + count)
-                clips = simulate(self.seed, numbers, workers)
+                clips = SimulatedSplit(self.seed, split, count, workers)
                 write_split(self.out, split, clips, self.progress)
         print(f"{self.out}: {_counts(counts)}")
 
@@ -121,7 +120,6 @@ class Check:
 
     root: Annotated[Positional[Path], arg(metavar="ROOT")]
     """folder with train, validate and test in the course layout, or a pack"""
-
     progress: Flag = True
     """switch the progress bars off"""
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from labkit.config import Config
 from labkit.data.dataset import Batch, ClipDataset
-from labkit.errors import RunError
+from labkit.errors import LabkitError, RunError
 from labkit.evaluation.protocol import validation_psnr
 from labkit.learning.checkpoint import CHECKPOINT, CONFIG, save_model
 from labkit.learning.history import EpochRow
@@ -110,8 +110,10 @@ def train(
         RunError: the run exists already, or cannot be resumed with this config.
         DataError: the data set cannot be read, or lacks what the config asks for.
         TrainingError: a loss is not finite.
+        LabkitError: the minutes are not above 0, or a file cannot be written.
     """
     run = Path(run)
+    check_minutes(minutes)
     _claim(run, config, resume)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     trainer = Trainer(VideoTask(config, device), config.training, run, progress=progress)
@@ -120,6 +122,12 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     config.save(run / CONFIG)
     return trainer.fit(minutes)
+
+
+def check_minutes(minutes: float | None) -> None:
+    """Raises LabkitError for a limit that leaves no time."""
+    if minutes is not None and not minutes > 0:
+        raise LabkitError(f"minutes is {minutes}", mend="give more than 0, or leave it out")
 
 
 def _claim(run: Path, config: Config, resume: bool) -> None:

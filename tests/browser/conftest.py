@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from labkit.doctor import find_chromium
 
 SWITCHES = [
     "--no-sandbox",  # as root, in a container
@@ -111,10 +112,9 @@ def chromium() -> Iterator:
         from playwright.sync_api import sync_playwright
     except ImportError:
         absent("playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for path in map(shutil.which, names) if path), None)
+    found = find_chromium()
     if found is None:
-        absent(f"none of {', '.join(names)} is on PATH")
+        absent("there is no Chromium; make test gets one")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=SWITCHES)
         yield browser

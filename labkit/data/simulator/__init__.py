@@ -2,9 +2,10 @@
 
 from labkit.data.simulator.generate import (
     SPLIT_OFFSETS,
+    SimulatedSplit,
     simulate,
     simulate_clip,
     simulate_pack,
 )
 
-__all__ = ["SPLIT_OFFSETS", "simulate", "simulate_clip", "simulate_pack"]
+__all__ = ["SPLIT_OFFSETS", "SimulatedSplit", "simulate", "simulate_clip", "simulate_pack"]

@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +93,24 @@ def simulate(
             yield from pending.popleft().result()
 
 
+@dataclass(frozen=True)
+class SimulatedSplit:
+    """The clips of one split, simulated as they are asked for. It has a length, so that a
+    progress bar can tell the time left."""
+
+    seed: int
+    split: str
+    count: int
+    workers: int = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Clip]:
+        first = SPLIT_OFFSETS[self.split]
+        return simulate(self.seed, range(first, first + self.count), self.workers)
+
+
 def _simulate_chunk(seed: int, indices: tuple[int, ...], n_frames: int, size: int) -> list[Clip]:
     return [simulate_clip(seed, index, n_frames, size) for index in indices]
 
@@ -130,10 +149,7 @@ def simulate_pack(
         if found != source:
             raise DataError(f"holds '{found}', not '{source}'", file=root, mend=mend)
         return pack
-    clips = {
-        split: simulate(seed, range(SPLIT_OFFSETS[split], SPLIT_OFFSETS[split] + count), workers)
-        for split, count in counts.items()
-    }
+    clips = {split: SimulatedSplit(seed, split, count, workers) for split, count in counts.items()}
     return write_pack(root, clips, source=source, progress=progress)
 
 
