@@ -128,6 +128,11 @@ class Pack:
     def __init__(self, root: Path, manifest: dict[str, Any]) -> None:
         self.root, self.manifest = Path(root), manifest
 
+    def __repr__(self) -> str:
+        # The folder's name alone: a notebook's output must not depend on where it lies.
+        counts = ", ".join(f"{name} {len(self.split(name))}" for name in self.splits)
+        return f"Pack({self.root.name}: {counts})"
+
     @property
     def splits(self) -> list[str]:
         """Names of the splits."""

@@ -117,15 +117,7 @@ class Trainer:
         for batch in self.task.batches(range(first, (epoch + 1) * per_epoch)):
             values = self._step(batch, weights)
             sums = {name: total + values[name] for name, total in sums.items()}
-            bar.set_postfix(
-                epoch=f"{epoch + 1}/{self.config.epochs}",
-                loss=f"{values['loss']:.5f}",
-                kl=f"{values['kl']:.2f}",
-                beta=f"{weights['kl_weight']:.2g}",
-                teacher=f"{weights['teacher_forcing_ratio']:.2f}",
-                best_dB=f"{self.best_psnr:.2f}" if self.rows else "-",
-                refresh=False,
-            )
+            bar.set_postfix(self._told(epoch, values, weights), refresh=False)
             bar.update()
             if time.monotonic() > deadline:
                 break
@@ -144,6 +136,19 @@ class Trainer:
             )
         )
         self._save()
+
+    def _told(
+        self, epoch: int, values: Mapping[str, float], weights: Mapping[str, float]
+    ) -> dict[str, str]:
+        """What the progress bar says, in its order."""
+        return {
+            "epoch": f"{epoch + 1}/{self.config.epochs}",
+            "loss": f"{values['loss']:.5f}",
+            "KL": f"{values['kl']:.2f}",
+            "beta": f"{weights['kl_weight']:.2g}",
+            "teacher": f"{weights['teacher_forcing_ratio']:.2f}",
+            "best dB": f"{self.best_psnr:.2f}" if math.isfinite(self.best_psnr) else "-",
+        }
 
     def _step(self, batch: Any, weights: Mapping[str, float]) -> dict[str, float]:
         """One update of the weights."""

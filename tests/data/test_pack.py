@@ -23,6 +23,7 @@ def test_a_pack_holds_its_clips(tmp_path, make_clip, positions, labels):
     write_pack(tmp_path / "pack", {"train": iter(clips), "test": clips[:1]}, "noise")
     pack = open_pack(tmp_path / "pack")
     assert pack.splits == ["train", "test"]
+    assert repr(pack) == "Pack(pack: train 3, test 1)"
     assert pack.manifest["source"] == "noise"
     split = pack.split("train")
     assert len(split) == 3
