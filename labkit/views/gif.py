@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageColor
 
 from labkit.errors import ShapeError
+from labkit.files import write_whole
 from labkit.views import style
 from labkit.views.columns import side_by_side
 from labkit.views.filmstrip import Rows, check_rows
@@ -72,11 +72,7 @@ def save_gif(
 ) -> Path:
     """Writes `gif_bytes(rows, ...)` to `file`, whole or not at all; makes its folder."""
     file = Path(file)
-    data = gif_bytes(rows, scale=scale, fps=fps, n_past=n_past)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, file)
+    write_whole(file, gif_bytes(rows, scale=scale, fps=fps, n_past=n_past))
     return file
 
 

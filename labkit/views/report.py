@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from labkit.errors import ShapeError
+from labkit.files import write_whole
 from labkit.views import style
 
 _KINDS = (
@@ -94,10 +94,7 @@ def write_report(
         config=list(_flat(config or {})),
     )
     file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, file)
+    write_whole(file, page)
     return file
 
 
