@@ -51,7 +51,7 @@ browser: $(READY)
 	@if $(FIND_CHROMIUM); then exit 0; fi; \
 	echo 'No Chromium found, which the tests in a browser need: getting one.'; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; \
 	fi; \
 	if $(FIND_CHROMIUM); then exit 0; fi; \
 	if $(BIN)/playwright install chromium && $(FIND_CHROMIUM); then exit 0; fi; \

@@ -38,7 +38,8 @@ def ssim(
     prediction: Float[Tensor, "*batch 3 H W"], truth: Float[Tensor, "*batch 3 H W"]
 ) -> Float[Tensor, "*batch"]:
     """Structural similarity of each frame (Wang et al. 2004): 11-tap Gaussian, sigma 1.5,
-    K 0.01 and 0.03, values in [0, 1]."""
+    K 0.01 and 0.03, values in [0, 1]. Averaged over the whole frame, mirrored at its border;
+    scikit-image leaves a border of 5 pixels out, and reads some thousandths differently."""
     batch = prediction.shape[:-3]
     values = structural_similarity_index_measure(
         prediction.flatten(0, -4),

@@ -106,6 +106,38 @@ def test_teacher_forcing_feeds_the_true_previous_frame_and_no_other(name, clips)
     assert same.tolist() == [True, True, True, False, False]  # x^_1, x^_2, x^_3 | x^_4, x^_5
 
 
+@pytest.mark.parametrize("forced", [True, False])
+@pytest.mark.parametrize("skip", ["last_context", "previous"])
+def test_which_frames_the_decoder_is_given(skip, forced, clips, monkeypatch) -> None:
+    """Of the context, the last frame known before the target; else the frame just fed back."""
+    frames, condition = clips
+    model = make(dataclasses.replace(TINY, skip=skip))
+    fed, anchors, finest = [], [], []
+
+    def output(maps, previous, anchor, plain=model.output.forward):
+        fed.append(previous.unflatten(0, (2, -1)))
+        anchors.append(anchor.unflatten(0, (2, -1)))
+        return plain(maps, previous, anchor)
+
+    def decode(g, skips, cue=None, plain=model.decoder.forward):
+        finest.append(skips[0].unflatten(0, (2, -1)))
+        return plain(g, skips, cue)
+
+    monkeypatch.setattr(model.output, "forward", output)
+    monkeypatch.setattr(model.decoder, "forward", decode)
+    with torch.no_grad():
+        made = model.rollout(frames, condition, N_PAST, teacher_forced=forced, generator=seeded())
+        expected_fed = (
+            frames[:, :5] if forced else torch.cat([frames[:, :2], made.frames[:, 1:4]], 1)
+        )
+        expected_anchors = frames[:, [0, 1, 1, 1, 1]]
+        source = expected_fed if skip == "previous" else expected_anchors
+        features = model.encoder(source.flatten(0, 1))[1][0].unflatten(0, (2, -1))
+    assert torch.equal(torch.cat(fed, dim=1), expected_fed)
+    assert torch.equal(torch.cat(anchors, dim=1), expected_anchors)
+    torch.testing.assert_close(torch.cat(finest, dim=1), features)
+
+
 def test_the_posterior_is_learned_from_free_running_batches_too(clips) -> None:
     frames, condition = clips
     rollout = make(TINY).rollout(
