@@ -157,19 +157,23 @@ class Trainer:
             group["lr"] = learning_rate(self.update / total, self.config)
         losses = self.task.losses(batch, self.update, weights)
         values = {name: value.item() for name, value in losses.items()}
+        # Before the gradients: torch's grid_sample, which composed outputs use, can crash the
+        # process in its backward pass when it meets a NaN (seen with torch 2.15 on a CPU).
+        if not all(map(math.isfinite, values.values())):
+            raise self._not_finite(values)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         limit = self.config.gradient_clip or math.inf
-        norm = nn.utils.clip_grad_norm_(self.task.module.parameters(), limit)
-        if not all(map(math.isfinite, (*values.values(), norm.item()))):
-            raise self._not_finite(values, norm.item())
+        norm = nn.utils.clip_grad_norm_(self.task.module.parameters(), limit).item()
+        if not math.isfinite(norm):
+            raise self._not_finite({**values, "gradient norm": norm})
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.task.module)
         self.update += 1
         return values
 
-    def _not_finite(self, values: Mapping[str, float], norm: float) -> TrainingError:
+    def _not_finite(self, values: Mapping[str, float]) -> TrainingError:
         told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         kept = (
             f"the checkpoint of update {self.rows[-1].updates} is kept"
@@ -177,7 +181,7 @@ class Trainer:
             else "no epoch was finished, so there is no checkpoint"
         )
         return TrainingError(
-            f"training stopped at update {self.update}: {told}, gradient norm {norm:.4g}; {kept}",
+            f"training stopped at update {self.update}: {told}; {kept}",
             file=self.run,
             mend="train again with a lower --training.learning-rate, a --training.gradient-clip "
             "such as 1, or a lower --kl.max-weight",

@@ -49,5 +49,5 @@ def test_ssim_agrees_with_scikit_image(pair) -> None:
                 channel_axis=0,
                 full=True,
             )
-            assert ssim(*pair)[clip, step].item() == pytest.approx(expected.mean(), abs=5e-4)
+            assert ssim(*pair)[clip, step].item() == pytest.approx(expected.mean(), abs=2e-3)
     assert ssim(pair[1], pair[1]).min().item() == pytest.approx(1.0, abs=1e-6)

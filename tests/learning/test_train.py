@@ -108,14 +108,22 @@ def test_the_saved_model_predicts_the_same(smoke, tmp_path) -> None:
     assert torch.equal(one, two)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
-    smoke, tmp_path, monkeypatch
+@pytest.mark.parametrize("what", ["loss", "weights", "gradient"])
+def test_what_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    what, smoke, tmp_path, monkeypatch
 ) -> None:
     losses = VideoTask.losses
 
     def poisoned(task: VideoTask, batch: object, update: int, weights: object) -> dict:
+        if update == 6 and what == "weights":
+            with torch.no_grad():
+                next(task.module.decoder.parameters()).fill_(float("nan"))
         values = losses(task, batch, update, weights)
-        return values if update < 6 else {**values, "loss": values["loss"] * float("nan")}
+        if update == 6 and what == "loss":
+            values = {**values, "loss": values["loss"] * float("inf")}
+        if update == 6 and what == "gradient":  # sqrt at 0: a finite value, an infinite slope
+            values = {**values, "loss": values["loss"] + (values["loss"] * 0).sqrt()}
+        return values
 
     monkeypatch.setattr(VideoTask, "losses", poisoned)
     with pytest.raises(TrainingError, match=r"update 6: .*checkpoint of update 4.*learning-rate"):
