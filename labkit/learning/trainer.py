@@ -86,10 +86,9 @@ class Trainer:
             leave=True,
         )
         with bar:
-            while self.update < total:
-                self._epoch(deadline, bar)
-                if time.monotonic() > deadline:
-                    break
+            in_time = True
+            while in_time and self.update < total:
+                in_time = self._epoch(deadline, bar)
         return self.rows
 
     def resume(self) -> None:
@@ -106,8 +105,8 @@ class Trainer:
         self.update, self.best_psnr = state["update"], state["best_psnr"]
         self.rows = [EpochRow(**row) for row in state["rows"]]
 
-    def _epoch(self, deadline: float, bar: tqdm) -> None:
-        """The rest of the current epoch: updates, validation, files."""
+    def _epoch(self, deadline: float, bar: tqdm) -> bool:
+        """The rest of the current epoch: updates, validation, files. False: out of time."""
         started = time.monotonic()
         per_epoch = self.config.updates_per_epoch
         epoch = self.update // per_epoch
@@ -122,7 +121,8 @@ class Trainer:
             if time.monotonic() > deadline:
                 break
         done = self.update - first
-        last = self.update == self.config.epochs * per_epoch or time.monotonic() > deadline
+        in_time = time.monotonic() <= deadline
+        last = self.update == self.config.epochs * per_epoch or not in_time
         psnr = self._validate() if last or (epoch + 1) % self.config.validate_every == 0 else None
         self.rows.append(
             EpochRow(
@@ -136,6 +136,7 @@ class Trainer:
             )
         )
         self._save()
+        return in_time
 
     def _told(
         self, epoch: int, values: Mapping[str, float], weights: Mapping[str, float]
