@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from labkit.config import Config
-from labkit.data.dataset import Batch, ClipDataset
+from labkit.data.dataset import Batch, ClipDataset, identity
 from labkit.errors import LabkitError, RunError
 from labkit.evaluation.protocol import validation_psnr
 from labkit.learning.checkpoint import CHECKPOINT, CONFIG, save_model
@@ -46,7 +46,7 @@ class VideoTask:
         sampler = UpdateSampler(
             len(self.clips), self.config.training.batch_size, self.config.seed, updates
         )
-        return DataLoader(self.clips, batch_sampler=sampler, collate_fn=_as_is)
+        return DataLoader(self.clips, batch_sampler=sampler, collate_fn=identity)
 
     def losses(self, batch: Batch, update: int, weights: Mapping[str, float]) -> dict[str, Tensor]:
         """The objective on one batch; a coin decides for the whole batch which frames are fed."""
@@ -162,7 +162,3 @@ def differing_fields(old: Config, new: Config) -> list[str]:
             x, y = getattr(a, part.name), getattr(b, part.name)
             found += [f"{item.name}.{part.name}: {x} -> {y}"] if x != y else []
     return found
-
-
-def _as_is(batch: Batch) -> Batch:
-    return batch
