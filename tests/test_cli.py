@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 import labkit.cli.commands
+import labkit.cli.data_commands
 import labkit.config
+import labkit.data.convert
+import labkit.data.download
 import labkit.demo
 import labkit.learning
 from labkit.cli import LABKIT, main
 from labkit.cli.reading import Group
 from labkit.config import PRESETS, Config, preset
+from labkit.data.clip import Clip
+from labkit.data.layout import write_split
 from labkit.errors import TrainingError
 
 
@@ -64,8 +71,14 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Trained]:
 
 def test_the_commands_are_those_of_the_readme() -> None:
     names = {" ".join(words) for words in leaves(LABKIT)}
-    data = {"data simulate", "data convert", "data check", "data pack"}
-    assert names == data | {"demo", "train", "evaluate", "predict", "doctor"}
+    data = {"simulate", "download", "convert", "check", "pack"}
+    assert names == {f"data {name}" for name in data} | {
+        "demo",
+        "train",
+        "evaluate",
+        "predict",
+        "doctor",
+    }
 
 
 @pytest.mark.parametrize("words", [(), ("data",)])
@@ -95,14 +108,17 @@ def test_help_of_a_command_explains_every_option(
         assert item.name == "config" or known_as in shown.lower(), item.name
 
 
-@pytest.mark.parametrize("module", [labkit.cli.commands, labkit.config])
+@pytest.mark.parametrize(
+    "module", [labkit.cli.commands, labkit.cli.data_commands, labkit.config], ids=str
+)
 def test_every_option_has_a_help_text(module: ModuleType) -> None:
     # tyro takes an option's help from the string that stands under the field.
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     nested = {"config", "data", "model", "kl", "teacher_forcing", "training"}
     for kind in (node for node in tree.body if isinstance(node, ast.ClassDef)):
         for field, below in zip(kind.body, [*kind.body[1:], None], strict=True):
-            if isinstance(field, ast.AnnAssign) and kind.name != "Between":
+            constant = isinstance(field, ast.AnnAssign) and "ClassVar" in ast.dump(field.annotation)
+            if isinstance(field, ast.AnnAssign) and kind.name != "Between" and not constant:
                 explained = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
                 name = field.target.id
                 assert explained or name in nested, f"{kind.name}.{name}"
@@ -150,6 +166,17 @@ def test_help_does_not_wait_for_torch() -> None:
         ("data check nowhere", "nowhere: no such folder"),
         ("data pack nowhere", "nowhere: no such folder"),
         ("data convert nowhere.npz out", "nowhere.npz: no such file"),
+        ("data convert nowhere out --layout", "nowhere: no such file"),
+        ("data convert nowhere out --camera left", "invalid choice 'left'"),
+        ("data download", "labkit data download: missing: WHAT"),
+        (
+            "data download kitti",
+            "'kitti' for argument 'what'. Expected one of ('bair-test', 'bair')",
+        ),
+        ("data download bair-test --ur x", "did you mean --url?"),
+        ("data download bair-test --url x", "x: is no address of a file"),
+        ("data check nowhere --resize", "--resize scales the frames of a copy"),
+        ("data check nowhere --fix", "missing value for argument '--fix'"),
         ("data simulate --train 0 --no-progress", "0 clips for train"),
         ("doctor --verbose", "labkit doctor: unrecognized option --verbose"),
     ],
@@ -279,15 +306,151 @@ def test_data_commands_do_what_they_say(capsys: pytest.CaptureFixture) -> None:
     counts = ["--train", "2", "--validate", "1", "--test", "1", "--workers", "1", "--no-progress"]
     assert main(["data", "simulate", "course", "--layout", "course", *counts]) == 0
     assert main(["data", "simulate", "packed", *counts]) == 0
-    assert main(["data", "pack", "course"]) == 0
+    assert main(["data", "pack", "course", "--no-progress"]) == 0
+    assert "2 train, 1 validate, 1 test clips" in capsys.readouterr().out
     for root in ("course", "packed"):
         assert main(["data", "check", root, "--no-progress"]) == 0
-    assert capsys.readouterr().out.count("no faults") == 2
-    next(Path("course/test").rglob("3.png")).unlink()
-    assert main(["data", "check", "course", "--no-progress"]) == 2
     out, err = capsys.readouterr()
-    assert "3.png: frame is missing" in out
-    assert err == "labkit data check: course: faults found: 1\n"
+    assert out.count("no faults") == 2
+    assert not err
+
+
+def write_noise(root: Path) -> None:
+    """A small data set in the course layout."""
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        clips = [
+            Clip(
+                frames=random.integers(0, 256, (4, 3, 64, 64), np.uint8),
+                actions=random.normal(size=(4, 4)).astype(np.float32),
+            )
+            for _ in range(2)
+        ]
+        write_split(root, split, clips)
+
+
+def test_check_ends_with_1_where_something_is_unusable(capsys: pytest.CaptureFixture) -> None:
+    write_noise(Path("course"))
+    missing = next(Path("course/train").rglob("3.png"))
+    missing.unlink()
+    assert main(["data", "check", "course", "--no-progress"]) == 1
+    out, err = capsys.readouterr()
+    assert f"fault: {missing}: frame is missing" in out
+    assert out.endswith("1 fault\n")
+    assert not err
+
+
+def test_fix_writes_a_copy_and_judges_that(capsys: pytest.CaptureFixture) -> None:
+    write_noise(Path("course"))
+    next(Path("course/train").rglob("3.png")).unlink()
+    before = {file: file.stat().st_mtime_ns for file in Path("course").rglob("*")}
+    assert main(["data", "check", "course", "--fix", "fixed", "--no-progress"]) == 0
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if line.endswith(("1 fault", "no faults"))] == [
+        "1 fault",
+        "no faults",
+    ]
+    assert "fixed: a repaired copy of course" in out
+    assert before == {file: file.stat().st_mtime_ns for file in Path("course").rglob("*")}
+    # The frame cannot be invented, so the clip was left out; the others are there.
+    assert main(["data", "check", "fixed", "--no-progress"]) == 0
+    assert main(["data", "check", "course", "--fix", "fixed", "--no-progress"]) == 2
+    assert "fixed: is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check", "pack"])
+@pytest.mark.parametrize("name", ["x.tfrecords", "x.tar", "x.npz", "records"])
+def test_records_must_be_converted_first(
+    command: str, name: str, capsys: pytest.CaptureFixture
+) -> None:
+    if name == "records":
+        Path("records/train").mkdir(parents=True)
+        Path("records/train/traj_0_to_255.tfrecords").write_bytes(b"records")
+    else:
+        Path(name).write_bytes(b"records")
+    assert main(["data", command, name, "--no-progress"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"labkit data {command}: {name}: ")
+    assert "labkit data convert" in err
+    assert err.count("\n") == 1
+
+
+def test_convert_hands_on_its_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    calls: list[tuple] = []
+
+    def convert(*places: Path, **options: object) -> dict:
+        calls.append((*places, options))
+        return {"splits": {"train": 3, "test": 1}}
+
+    monkeypatch.setattr(labkit.data.convert, "convert", convert)
+    assert main(["data", "convert", "a.tar", "b"]) == 0
+    assert capsys.readouterr().out == "b: 3 train, 1 test clips; next: labkit data check b\n"
+    main(
+        [
+            "data",
+            "convert",
+            "a.tar",
+            "b",
+            "--layout",
+            "--camera",
+            "main",
+            "--workers",
+            "3",
+            "--no-progress",
+        ]
+    )
+    plain = {"camera": "aux1", "to": "pack", "workers": None, "progress": True}
+    other = {"camera": "main", "to": "layout", "workers": 3, "progress": False}
+    assert calls == [(Path("a.tar"), Path("b"), plain), (Path("a.tar"), Path("b"), other)]
+
+
+def test_download_hands_on_its_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    calls: list[tuple] = []
+
+    def download(what: str, out: Path, **options: object) -> Path:
+        calls.append((what, out, options))
+        return out / "x.tar"
+
+    monkeypatch.setattr(labkit.data.download, "download", download)
+    assert main(["data", "download", "bair"]) == 0
+    assert capsys.readouterr().out == "next: labkit data convert data/x.tar data/bair\n"
+    main(["data", "download", "bair-test", "--out", "d", "--url", "http://x/y", "--no-progress"])
+    assert calls == [
+        ("bair", Path("data"), {"url": None, "progress": True}),
+        ("bair-test", Path("d"), {"url": "http://x/y", "progress": False}),
+    ]
+
+
+@pytest.mark.parametrize("what", labkit.data.download.OFFICIAL)
+def test_download_offers_what_there_is(what: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["data", "download", what, "--url", "x"]) == 2
+    assert "x: is no address of a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("data download bair", "interrupted; the same command goes on where it stopped"),
+        ("data convert a.tar b", "interrupted; the same command goes on where it stopped"),
+        ("data check c", "interrupted"),
+        ("data pack c", "interrupted"),
+    ],
+)
+def test_ctrl_c_is_one_line(
+    line: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    name = line.split()[1]
+    module = importlib.import_module(f"labkit.data.{name}")
+    monkeypatch.setattr(module, "ensure_pack" if name == "pack" else name, interrupted)
+    assert main(line.split()) == 130
+    assert capsys.readouterr().err == f"labkit data {name}: {said}\n"
 
 
 def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture) -> None:

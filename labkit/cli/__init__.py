@@ -7,18 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from labkit.cli.commands import (
-    Check,
-    Convert,
-    Demo,
-    Doctor,
-    Evaluate,
-    Pack,
-    Predict,
-    Simulate,
-    Train,
-    require_run,
-)
+from labkit.cli.commands import Demo, Doctor, Evaluate, Predict, Train, require_run
+from labkit.cli.data_commands import Check, Convert, Download, Pack, Simulate
 from labkit.cli.reading import Group, find, read
 from labkit.config import PRESETS, Config, preset
 from labkit.errors import LabkitError
@@ -28,8 +18,14 @@ LABKIT = Group(
     {
         "demo": Demo,
         "data": Group(
-            "Make, convert, check and pack data sets.",
-            {"simulate": Simulate, "convert": Convert, "check": Check, "pack": Pack},
+            "Make, fetch, convert, check and pack data sets.",
+            {
+                "simulate": Simulate,
+                "download": Download,
+                "convert": Convert,
+                "check": Check,
+                "pack": Pack,
+            },
         ),
         "train": Train,
         "evaluate": Evaluate,
@@ -46,13 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `labkit`; those of the process if left out.
 
     Returns:
-        The exit code: 0, 2 for a mistake (with one line on stderr), 130 when interrupted.
+        The exit code: 0, 1 where a check found something unusable, 2 for a mistake (with one
+        line on stderr), 130 when interrupted.
     """
-    program = "labkit"
+    program, kind = "labkit", None
     try:
         program, kind, rest = find(LABKIT, sys.argv[1:] if arguments is None else arguments)
         command = _read_train(program, rest) if kind is Train else read(program, kind, rest)
-        command.run()
+        return command.run() or 0
     except LabkitError as error:
         return _say(program, str(error), 2)
     except BrokenPipeError:  # whoever read the output has read enough: `labkit ... | head`
@@ -62,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _say(program, f"{error.filename}: {error.strerror}", 2)
     except KeyboardInterrupt:
-        return _say(program, "interrupted", 130)
+        return _say(program, getattr(kind, "interrupted", "interrupted"), 130)
     except SystemExit as stop:  # once a help text is printed
         return int(stop.code or 0)
     return 0

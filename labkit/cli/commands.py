@@ -1,4 +1,5 @@
-"""The commands, each a dataclass: its fields are its options, `run` does the work.
+"""The commands, each a dataclass: its fields are its options, `run` does the work. Those on data
+are in `data_commands`.
 
 The text under a field is the option's help. What is heavy to import is imported in `run`, so
 that help and mistakes answer at once.
@@ -6,18 +7,16 @@ that help and mistakes answer at once.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
+from labkit.cli.data_commands import cores
+from labkit.cli.reading import Flag
 from labkit.config import PRESETS, Config
-from labkit.errors import DataError, LabkitError, RunError
-
-Flag = FlagCreatePairsOff[bool]
+from labkit.errors import LabkitError, RunError
 
 
 @dataclass(frozen=True)
@@ -49,101 +48,9 @@ class Demo:
             data=self.data,
             minutes=self.minutes,
             seed=self.seed,
-            workers=_workers(self.workers),
+            workers=cores(self.workers),
             progress=self.progress,
         )
-
-
-@dataclass(frozen=True)
-class Simulate:
-    """Make clips of a simulated robot table.
-
-    A clip is a function of the seed and its number alone: any number of processes makes the
-    same bytes, and the three splits never share a clip. A pack that is already there is kept.
-    """
-
-    out: Annotated[Positional[Path], arg(metavar="OUT")] = Path("data/simulated")
-    """folder to write"""
-    layout: Literal["pack", "course"] = "pack"
-    """one memory-mapped file a split, or the course's folders with one PNG a frame"""
-    train: int = 2048
-    """clips in the training split"""
-    validate: int = 256
-    """clips in the validation split"""
-    test: int = 256
-    """clips in the test split"""
-    seed: int = 1
-    """seed of the clips"""
-    workers: Annotated[int | None, arg(metavar="N")] = None
-    """processes; one a core if left out"""
-    progress: Flag = True
-    """switch the progress bars off"""
-
-    def run(self) -> None:
-        from labkit.data.layout import write_split
-        from labkit.data.simulator import SimulatedSplit, simulate_pack
-
-        counts = {"train": self.train, "validate": self.validate, "test": self.test}
-        workers = _workers(self.workers)
-        if self.layout == "pack":
-            simulate_pack(self.out, self.seed, counts, workers, self.progress)
-        else:
-            for split, count in counts.items():
-                clips = SimulatedSplit(self.seed, split, count, workers)
-                write_split(self.out, split, clips, self.progress)
-        print(f"{self.out}: {_counts(counts)}")
-
-
-@dataclass(frozen=True)
-class Convert:
-    """Write the clips of another format in the course layout.
-
-    SOURCE is an .npz with the arrays aux1_image (T, 64, 64, 3), action (T, 4) and, where
-    known, endeffector_pos (T, 3).
-    """
-
-    source: Annotated[Positional[Path], arg(metavar="SOURCE")]
-    """file to read"""
-    out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """folder to write"""
-
-    def run(self) -> None:
-        from labkit.data.convert import convert
-
-        convert(self.source, self.out)
-        print(f"{self.source} is now in {self.out}")
-
-
-@dataclass(frozen=True)
-class Check:
-    """Read every clip of a data set; say what it holds, and name each fault and its mend."""
-
-    root: Annotated[Positional[Path], arg(metavar="ROOT")]
-    """folder with train, validate and test in the course layout, or a pack"""
-    progress: Flag = True
-    """switch the progress bars off"""
-
-    def run(self) -> None:
-        from labkit.data.check import check
-
-        report = check(self.root, self.progress)
-        print(report.text())
-        if not report.ok:
-            raise DataError(f"faults found: {len(report.faults)}", file=self.root)
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Make the memory-mapped copy of a data set that training reads, or find it made."""
-
-    root: Annotated[Positional[Path], arg(metavar="ROOT")]
-    """folder with train, validate and test, in the course layout"""
-
-    def run(self) -> None:
-        from labkit.data.pack import ensure_pack
-
-        pack = ensure_pack(self.root)
-        print(f"{pack.root}: {_counts({name: len(pack.split(name)) for name in pack.splits})}")
 
 
 @dataclass(frozen=True)
@@ -266,11 +173,3 @@ def require_run(folder: Path) -> None:
             file=folder,
             mend="labkit train makes one",
         )
-
-
-def _workers(asked: int | None) -> int:
-    return os.cpu_count() or 1 if asked is None else asked
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {split}" for split, count in counts.items()) + " clips"

@@ -12,10 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
+from tyro.conf import FlagCreatePairsOff
 
 from labkit.errors import LabkitError
 
 CommandT = TypeVar("CommandT")
+
+Flag = FlagCreatePairsOff[bool]
+"""an option without a value: --resume, or --no-progress where the default is True"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,105 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from labkit.data import layout
-from labkit.data.clip import ACTION_COLUMNS, POSITION_COLUMNS, Clip
+from labkit.data.clip import Clip
+from labkit.data.clip_faults import all_faults
+from labkit.data.findings import CheckReport, Duplicate, SplitReport, unusual
 from labkit.data.pack import is_pack, open_pack
+from labkit.data.packed import PackedSplit
 from labkit.errors import DataError
 
-
-@dataclass
-class ColumnStatistics:
-    """Mean, standard deviation and range of the columns of a table, gathered row by row."""
-
-    columns: tuple[str, ...]
-    rows: int = 0
-    total: np.ndarray = field(init=False)
-    """sums (C,)"""
-    squares: np.ndarray = field(init=False)
-    """sums of squares (C,)"""
-    low: np.ndarray = field(init=False)
-    high: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        count = len(self.columns)
-        self.total, self.squares = np.zeros(count), np.zeros(count)
-        self.low, self.high = np.full(count, np.inf), np.full(count, -np.inf)
-
-    def add(self, values: np.ndarray) -> None:
-        """Takes in rows (T, C)."""
-        wide = values.astype(np.float64)
-        self.rows += len(wide)
-        self.total += wide.sum(0)
-        self.squares += (wide**2).sum(0)
-        self.low = np.minimum(self.low, wide.min(0))
-        self.high = np.maximum(self.high, wide.max(0))
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Mean of each column (C,)."""
-        return self.total / max(self.rows, 1)
-
-    @property
-    def std(self) -> np.ndarray:
-        """Standard deviation of each column (C,)."""
-        return np.sqrt(np.maximum(self.squares / max(self.rows, 1) - self.mean**2, 0))
-
-
-@dataclass
-class SplitReport:
-    """What one split holds. Clips that cannot be read count, but give no figures."""
-
-    clips: int = 0
-    with_positions: int = 0
-    shapes: dict[tuple[int, int, int], int] = field(default_factory=dict)
-    """clips of each (frames, height, width)"""
-    conditions: dict[str, ColumnStatistics] = field(
-        default_factory=lambda: {
-            "action": ColumnStatistics(ACTION_COLUMNS),
-            "position": ColumnStatistics(POSITION_COLUMNS),
-        }
-    )
-
-    def add(self, clip: Clip) -> None:
-        """Takes in one clip."""
-        frames, _, height, width = clip.frames.shape
-        shape = (frames, height, width)
-        self.shapes[shape] = self.shapes.get(shape, 0) + 1
-        self.conditions["action"].add(clip.actions)
-        if clip.positions is not None:
-            self.with_positions += 1
-            self.conditions["position"].add(clip.positions)
-
-
-@dataclass
-class CheckReport:
-    """The outcome of `check`: figures for each split, and every fault with its mend."""
-
-    root: Path
-    splits: dict[str, SplitReport] = field(default_factory=dict)
-    faults: list[DataError] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is broken."""
-        return not self.faults
-
-    def text(self) -> str:
-        """The report as plain text, for a terminal."""
-        return render(self)
+KEPT_FIRST = ("test", "validate", "train")
+"""Of two clips with the same pictures, the one in the split that stands earlier here should stay:
+what is measured on the test split must not have been learnt."""
 
 
 def check(root: Path | str, progress: bool = False) -> CheckReport:
-    """Reads every clip of a data set (the course layout, or a pack) once.
+    """Reads every clip of a data set (the course layout, a zip of it, or a pack) once.
 
-    Faults do not stop it: they are collected. A pack's files are compared with their digests too.
+    Faults do not stop it: all that can be found independently are collected. A pack's files
+    are compared with their digests too. Memory stays flat: of each clip a digest of 16 bytes
+    and two numbers are kept.
 
     Args:
         root: the data set's folder.
@@ -109,72 +37,134 @@ def check(root: Path | str, progress: bool = False) -> CheckReport:
     Raises:
         DataError: there is no data set at `root` at all.
     """
-    root = Path(root)
-    report = CheckReport(root)
-    for split, readers in _readers(root, report.faults):
-        found = report.splits.setdefault(split, SplitReport())
-        for read in tqdm(readers, desc=f"checking {split}", unit="clip", disable=not progress):
+    report = CheckReport(Path(root))
+    sources = _sources(report)
+    report.splits = {source.name: SplitReport() for source in sources}
+    seen: dict[bytes, tuple[_Folders | _Packed, int]] = {}
+    for source in sorted(sources, key=lambda source: keeping_rank(source.name)):
+        found = report.splits[source.name]
+        numbers = range(len(source))
+        for number in tqdm(
+            numbers, desc=f"checking {source.name}", unit="clip", disable=not progress
+        ):
             found.clips += 1
             try:
-                found.add(read())
+                clip = source.clip(number)
             except DataError as fault:
-                report.faults.append(fault)
-        report.faults += _unlike(root, split, found)
+                report.faults += source.faults(number, fault)
+                continue
+            found.add(clip, source.place(number))
+            other, twin = seen.setdefault(pictures_digest(clip), (source, number))
+            if (other, twin) != (source, number):
+                report.duplicates.append(
+                    Duplicate(source.name, source.called(number), other.name, other.called(twin))
+                )
+                if other is not source:
+                    report.faults.append(leak(report.duplicates[-1], source.place(number)))
+        report.faults += found.faults()
+    report.notes += unusual(report)
     return report
 
 
-def _readers(root: Path, faults: list[DataError]) -> Iterator[tuple[str, list[Callable[[], Clip]]]]:
-    """For each split, one function a clip that reads it."""
+def keeping_rank(split: str) -> tuple[int, str]:
+    """Sort key of splits by `KEPT_FIRST`, then any others by name."""
+    rank = KEPT_FIRST.index(split) if split in KEPT_FIRST else len(KEPT_FIRST)
+    return rank, split
+
+
+def called(folder: Path) -> str:
+    """A clip's folder in words: the end of its path, from the split on."""
+    return "/".join(folder.parts[-3:])
+
+
+def pictures_digest(clip: Clip) -> bytes:
+    """16 bytes that differ where the clips' frames differ, in length, size or any pixel."""
+    digest = hashlib.blake2b(repr(clip.frames.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(clip.frames).data)
+    return digest.digest()
+
+
+# ------------------------------------------------------------------------------- sources
+
+
+@dataclass(frozen=True, eq=False)
+class _Folders:
+    """A split in the course layout."""
+
+    name: str
+    folders: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def clip(self, number: int) -> Clip:
+        return layout.read_clip(self.folders[number])
+
+    def faults(self, number: int, first: DataError) -> list[DataError]:
+        """All that is wrong with a clip that could not be read; `first` is what reading said."""
+        return all_faults(self.folders[number], first)
+
+    def called(self, number: int) -> str:
+        return called(self.folders[number])
+
+    def place(self, number: int) -> Path:
+        return self.folders[number]
+
+
+@dataclass(frozen=True, eq=False)
+class _Packed:
+    """A split of a pack."""
+
+    split: PackedSplit
+
+    @property
+    def name(self) -> str:
+        return self.split.name
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def clip(self, number: int) -> Clip:
+        clip = self.split.clip(number)
+        for kind in ("actions", "positions"):
+            values = getattr(clip, kind)
+            if values is not None and not np.isfinite(values).all():
+                what = f"{kind} of clip {number} ({clip.name}) are not all finite numbers"
+                file = self.split.root / self.name / f"{kind}.npy"
+                raise DataError(what, file=file, row=number + 1, mend="make the pack again")
+        return clip
+
+    def faults(self, number: int, first: DataError) -> list[DataError]:
+        return [first]
+
+    def called(self, number: int) -> str:
+        return f"{self.name}, clip {number} ({self.split.names[number]})"
+
+    def place(self, number: int) -> Path:
+        return self.split.root / self.name
+
+
+def _sources(report: CheckReport) -> Sequence[_Folders | _Packed]:
+    """The splits of the report's root; what is wrong with the set as a whole goes to its faults."""
+    root = layout.resolve(report.root)
     if is_pack(root):
         pack = open_pack(root)
-        faults.extend(pack.faults())
-        for name in pack.splits:
-            split = pack.split(name)
-            yield name, [lambda s=split, i=i: s.clip(i) for i in range(len(split))]
-        return
-    for name in layout.splits(root):
-        folders = layout.clip_folders(root, name)
-        yield name, [lambda f=folder: layout.read_clip(f) for folder in folders]
+        report.faults += pack.faults()
+        return [_Packed(pack.split(name)) for name in pack.splits]
+    sources = [_Folders(name, layout.clip_folders(root, name)) for name in layout.splits(root)]
+    mend = "put its clips there again, or remove the folder"
+    for folder in layout.empty_splits(root):
+        report.faults.append(DataError("holds no clips", file=folder, mend=mend))
+    return sources
 
 
-def _unlike(root: Path, split: str, found: SplitReport) -> Iterator[DataError]:
-    """Faults of a split as a whole: its clips must be alike."""
-    where = root / split
-    if len(found.shapes) > 1:
-        kinds = ", ".join(f"{n} of {t} frames {w}x{h}" for (t, h, w), n in found.shapes.items())
-        mend = "all clips of a split must have one length and size"
-        yield DataError(f"clips differ: {kinds}", file=where, mend=mend)
-    readable = sum(found.shapes.values())
-    if 0 < found.with_positions < readable:
-        what = f"{readable - found.with_positions} of {readable} clips have no positions"
-        mend = "add them, or remove the positions of all and set data.condition=action"
-        yield DataError(what, file=where, mend=mend)
+# ------------------------------------------------------------------- faults of a set or a split
 
 
-def render(report: CheckReport) -> str:
-    """A check's report as plain text: a line a split, a line a column, a line a fault."""
-    lines = [f"{report.root}", "", f"{'split':<10} {'clips':>6} {'readable':>8}  frames and size"]
-    for name, split in report.splits.items():
-        shapes = ", ".join(f"{t} x {w}x{h}" for t, h, w in split.shapes) or "-"
-        readable = sum(split.shapes.values())
-        lines.append(f"{name:<10} {split.clips:>6} {readable:>8}  {shapes}")
-    head = f"{'split':<10} {'column':<14} {'mean':>9} {'std':>9} {'min':>9} {'max':>9}"
-    lines += ["", head]
-    for name, split in report.splits.items():
-        for kind, table in split.conditions.items():
-            lines += _column_lines(name, kind, table)
-    lines.append("")
-    lines += [f"fault: {fault}" for fault in report.faults]
-    count = len(report.faults)
-    lines.append("no faults" if not count else f"{count} fault{'s' if count > 1 else ''}")
-    return "\n".join(lines)
-
-
-def _column_lines(split: str, kind: str, table: ColumnStatistics) -> list[str]:
-    if not table.rows:
-        return [f"{split:<10} no {kind}s"]
-    figures = zip(table.columns, table.mean, table.std, table.low, table.high, strict=True)
-    return [
-        f"{split:<10} {column:<14} {mean:>9.4f} {std:>9.4f} {low:>9.4f} {high:>9.4f}"
-        for column, mean, std, low, high in figures
-    ]
+def leak(twins: Duplicate, place: Path) -> DataError:
+    """The fault of a clip at `place` whose pictures are also in another split."""
+    what = f"{twins.name} holds the same pictures as {twins.other_name}"
+    inside = {("train", "test"): ": a test clip inside the training set"}
+    what += inside.get((twins.split, twins.other_split), f", which is in {twins.other_split}")
+    mend = "remove it, or let --fix write a copy without it: figures measured on it would be a lie"
+    return DataError(what, file=place, mend=mend)

@@ -1,18 +1,22 @@
-"""Clips of other formats -> the course layout."""
+"""Clips of other formats -> a pack, or the course layout."""
 
 from __future__ import annotations
 
-import tarfile
+import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from labkit.data.clip import Clip
+from labkit.data.convert_example import FRAMES, SIZE, Camera
+from labkit.data.convert_records import records_to_layout, records_to_pack
+from labkit.data.convert_sources import open_source
 from labkit.data.layout import write_split
+from labkit.data.pack import write_pack
 from labkit.data.tables import to_float32
 from labkit.errors import DataError
 
@@ -26,35 +30,91 @@ _BROKEN = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.er
 """what numpy raises for a damaged file, or for one of another kind that is called .npz"""
 
 
-def convert(source: Path | str, out: Path | str) -> dict[str, Any]:
-    """Writes the clip of an .npz file to the split `train` of `out`, in the course layout.
+def convert(
+    source: Path | str,
+    out: Path | str,
+    *,
+    camera: Camera = "aux1",
+    to: Literal["pack", "layout"] = "pack",
+    workers: int | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Converts BAIR's official records, or the one clip of an .npz file.
+
+    Of the records, `source` is one file, a folder of them (softmotion30_44k, with train and
+    test), or a tar of it, plain or compressed, which is not unpacked. The split of a file is the
+    first of: the nearest folder above it that is named train, val, validate or test (in `source`,
+    or `source` itself, or the folder that a single file lies in); such a word in its name
+    (`bair_test_traj_0_to_255.tfrecords`); train. Of the training files `traj_256_to_511` is then
+    taken to validate on: the field's habit. Clips are named `SPLIT/traj_A_to_B/<n>`, n from 0.
 
     One clip cannot be split into clips to learn from and clips to test on, and a copy of it in
-    `test` would be a leak by construction: so there is one split, and what is evaluated on it is
-    the fit.
+    `test` would be a leak by construction: an .npz makes a split `train`, and what is evaluated
+    on it is the fit.
+
+    A conversion of records that was killed or met a fault goes on where it stopped when it is
+    called again with the same source, camera and `out`. Its result has the same bytes, and does
+    not depend on the number of processes. Clips are in the order of their files' trajectory
+    numbers; those of a compressed tar in the archive's order.
+
+    Args:
+        source: what to convert.
+        out: the folder to write. A pack replaces an earlier pack there; a layout adds its splits.
+        camera: whose pictures to take, of the records' two; the course uses aux1.
+        to: a pack, or the course's folders with one PNG a frame.
+        workers: processes; None: one a core, where there is enough to do. A script that asks for
+            several needs the usual `if __name__ == "__main__"`.
+        progress: show a bar with clips/s and the time left.
 
     Returns:
-        A summary: source, out, split, clips, frames, height, width, positions (whether there
-        are any).
+        A summary: source, out, format, splits (clips by split), clips, frames, height, width,
+        positions (whether there are any).
 
     Raises:
-        DataError: the file is of another kind, is damaged, or lacks an array; or `out` has the
-            split already.
+        DataError: `source` is of another kind or damaged, one of its clips is not whole, or `out`
+            cannot be written or holds something else. `out` is then as it was.
     """
     source, out = Path(source), Path(out)
-    clip = read_npz(source)
-    clips = write_split(out, "train", [clip])
-    frames, _, height, width = clip.frames.shape
+    if source.suffix.lower() == ".npz":
+        clip = read_npz(source)
+        if camera != "aux1":
+            mend = "an .npz has the course's camera, aux1; leave the camera out"
+            raise DataError(f"has no camera {camera!r}", file=source, mend=mend)
+        _write(clip, out, to, f"the clip {source.name}", progress)
+        splits, shape, positions = {"train": 1}, clip.frames.shape, clip.positions is not None
+    else:
+        records = open_source(source)
+        write = records_to_pack if to == "pack" else records_to_layout
+        workers = _workers(records.size, to) if workers is None else workers
+        splits = write(records, out, camera, workers, progress)
+        shape, positions = (FRAMES, 3, SIZE, SIZE), True
     return {
         "source": str(source),
         "out": str(out),
-        "split": "train",
-        "clips": clips,
-        "frames": frames,
-        "height": height,
-        "width": width,
-        "positions": clip.positions is not None,
+        "format": to,
+        "splits": splits,
+        "clips": sum(splits.values()),
+        "frames": shape[0],
+        "height": shape[2],
+        "width": shape[3],
+        "positions": positions,
     }
+
+
+def _write(clip: Clip, out: Path, to: str, about: str, progress: bool) -> None:
+    if to == "pack":
+        write_pack(out, {"train": [clip]}, about, progress)
+    else:
+        write_split(out, "train", [clip], progress)
+
+
+def _workers(size: int, to: str) -> int:
+    """How many processes are worth their start. To pack 64 MB takes less than a second; many
+    processes wait for the disk."""
+    if size < (1 << 26 if to == "pack" else 1 << 22):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, 8)
 
 
 def read_npz(file: Path | str) -> Clip:
@@ -66,14 +126,17 @@ def read_npz(file: Path | str) -> Clip:
             shape or out of its range; the message names the array.
     """
     file = Path(file)
-    _refuse_other_kinds(file)
+    if not file.exists():
+        raise DataError("no such file", file=file, mend="look at its name and folder")
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             wanted = (FRAMES_KEY, ACTIONS_KEY, *POSITIONS_KEYS)
             values = {key: arrays[key] for key in wanted if key in arrays.files}
             there_are = ", ".join(arrays.files) or "none"
     except _BROKEN as error:
-        raise DataError(f"is not a readable .npz file: {error}", file=file) from None
+        mend = "copy or make it again, with plain numbers in its arrays"
+        what = f"is not a readable .npz file: {error}"
+        raise DataError(what, file=file, mend=mend) from None
     for key in (FRAMES_KEY, ACTIONS_KEY):
         if key not in values:
             raise DataError(f"has no array {key!r}", file=file, mend=f"its arrays: {there_are}")
@@ -87,28 +150,6 @@ def read_npz(file: Path | str) -> Clip:
         else _numbers(values[positions_key], (len(frames), 3), file, positions_key),
         name=file.stem,
     )
-
-
-def _refuse_other_kinds(file: Path) -> None:
-    """Raises DataError for what is not an .npz file, in words that fit what it is."""
-    if not file.exists():
-        raise DataError("no such file", file=file)
-    if file.is_dir():
-        records = next(file.rglob("*.tfrecord*"), None)
-        if records is not None and records.is_file():
-            raise _official(file)
-        mend = "give an .npz file; the course layout needs no conversion: `labkit data check`"
-        raise DataError("is a folder", file=file, mend=mend)
-    if file.suffix == ".npz":
-        return
-    if ".tfrecord" in file.name or tarfile.is_tarfile(file):
-        raise _official(file)
-    raise DataError(f"is of no known kind ({file.suffix or 'no ending'})", file=file)
-
-
-def _official(file: Path) -> DataError:
-    mend = "this version converts .npz clips and reads the course layout of PNG and csv files"
-    return DataError("BAIR's official records are not read yet", file=file, mend=mend)
 
 
 def _frames(values: np.ndarray, file: Path) -> UInt8[np.ndarray, "T 3 H W"]:

@@ -14,8 +14,8 @@ from torch import Tensor
 from torchvision.datasets import VisionDataset
 
 from labkit.config import DataConfig
-from labkit.data import layout
 from labkit.data.clip import Clip
+from labkit.data.folders import ClipFolders
 from labkit.data.pack import PackedSplit, ensure_pack, is_pack
 from labkit.errors import DataError
 
@@ -31,7 +31,8 @@ class Batch:
     condition: Float32[Tensor, "B T C"]
     """c_t of each frame: the action, then the end-effector's position where asked for"""
     labels: UInt8[Tensor, "B T H W"] | None = None
-    """region of each pixel (`labkit.data.clip`); only simulated clips have them"""
+    """region of each pixel (`labkit.data.clip`), where the clips have them and the data set was
+    asked for them"""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -58,44 +59,16 @@ def identity(batch: Anything) -> Anything:
     return batch
 
 
-class ClipFolders:
-    """A split read from its folders, PNG by PNG; the same reading as a PackedSplit's."""
-
-    def __init__(self, root: Path, split: str) -> None:
-        self.folders = layout.clip_folders(root, split)
-        first = layout.read_clip(self.folders[0])
-        self.shape = (len(self.folders), *first.frames.shape)
-        self.has_positions = first.positions is not None
-        self.has_labels = first.labels is not None
-
-    def __len__(self) -> int:
-        return len(self.folders)
-
-    def clip(self, index: int, start: int = 0, stop: int | None = None) -> Clip:
-        """Clip number `index`, or its frames `start` to `stop` (exclusive)."""
-        clip = layout.read_clip(self.folders[index], start, stop)
-        if clip.frames.shape[1:] != self.shape[2:] or len(clip.frames) != len(
-            range(self.shape[1])[start:stop]
-        ):
-            what = f"frames have shape {clip.frames.shape}, unlike the split's first clip"
-            mend = "all clips of a split must have one length and size"
-            raise DataError(what, file=self.folders[index], mend=mend)
-        return clip
-
-    def conditions(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Actions (T, 4) and positions (T, 3) of clip `index`, without reading its pictures."""
-        return layout.read_conditions(self.folders[index])
-
-
 class ClipDataset(VisionDataset):
     """Windows of `n_past + n_future` frames of a split's clips.
 
-    An item is (frames uint8 (T, 3, H, W), condition float32 (T, C)). Through
+    An item is (frames uint8 (T, 3, H, W), condition float32 (T, C)). `batch`, or a BatchLoader
+    (`labkit.data.loader`), reads whole batches by one call. Folders and a pack give the same
+    items in the same order: clip by clip, and within a clip by start frame.
 
-        DataLoader(dataset, batch_sampler=..., collate_fn=identity)
-
-    whole batches are made by one call. Folders and a pack give the same items in the same order:
-    clip by clip, and within a clip by start frame.
+    A pack is read from its file a window at a time, and nothing is kept: the memory it takes does
+    not depend on its size. It pickles as a few paths and numbers, so that worker processes start
+    quickly, forked or spawned.
     """
 
     def __init__(
@@ -108,6 +81,7 @@ class ClipDataset(VisionDataset):
         condition: Literal["action+position", "action"] = "action+position",
         windows: Literal["all", "first"] = "all",
         source: Literal["auto", "folders", "pack"] = "auto",
+        labels: bool = True,
         progress: bool = False,
     ) -> None:
         """
@@ -119,6 +93,8 @@ class ClipDataset(VisionDataset):
             windows: every window of a clip, or its first alone.
             source: `folders` reads PNGs, `pack` uses (and makes, if need be) a pack, `auto` is
                 `pack`.
+            labels: give the regions along where the clips have them. Training has no use for
+                them, and they are a quarter of the bytes to read.
             progress: show a progress bar while a pack is made.
 
         Raises:
@@ -138,6 +114,7 @@ class ClipDataset(VisionDataset):
         self.n_past, self.n_future, self.n_frames = n_past, n_future, n_past + n_future
         self.has_positions = self._source.has_positions
         self.has_labels = self._source.has_labels
+        self.labels = labels and self.has_labels
         length = self._source.shape[1]
         if self.n_frames > length:
             what = f"clips of {split} have {length} frames, n_past + n_future = {self.n_frames}"
@@ -155,6 +132,7 @@ class ClipDataset(VisionDataset):
         config: DataConfig,
         split: str,
         windows: Literal["all", "first"] | None = None,
+        labels: bool = True,
         progress: bool = False,
     ) -> ClipDataset:
         """The data set a config asks for; `windows` overrides the config's."""
@@ -165,6 +143,7 @@ class ClipDataset(VisionDataset):
             n_future=config.n_future,
             condition=config.condition,
             windows=windows or config.windows,
+            labels=labels,
             progress=progress,
         )
 
@@ -205,21 +184,23 @@ class ClipDataset(VisionDataset):
         return self.batch(indices)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The windows of those numbers, in that order, frames uint8."""
-        n, size = len(indices), self._source.shape[2:]
-        frames = np.empty((n, self.n_frames, *size), np.uint8)
-        condition = np.empty((n, self.n_frames, self.condition_size), np.float32)
-        labels = np.empty((n, self.n_frames, *size[1:]), np.uint8) if self.has_labels else None
-        for row, index in enumerate(indices):
-            number, start = self.clip_of(index)
-            window = self._source.clip(number, start, start + self.n_frames)
-            frames[row] = window.frames
-            condition[row] = self._join(window.actions, window.positions)
-            if labels is not None:
-                labels[row] = window.labels
+        """The windows of those numbers, in that order, frames uint8.
+
+        Raises:
+            IndexError: there is no such window.
+            DataError: a clip cannot be read.
+        """
+        places = np.asarray(indices, np.int64).reshape(-1)
+        wrong = (places < 0) | (places >= len(self))
+        if wrong.any():
+            raise IndexError(f"window {places[wrong][0]} of {len(self)}")
+        numbers, starts = np.divmod(places, self.windows_a_clip)
+        frames, actions, positions, labels = self._source.windows(
+            numbers, starts, self.n_frames, labels=self.labels
+        )
         return Batch(
             torch.from_numpy(frames),
-            torch.from_numpy(condition),
+            torch.from_numpy(self._join(actions, positions)),
             None if labels is None else torch.from_numpy(labels),
         )
 
@@ -228,15 +209,21 @@ class ClipDataset(VisionDataset):
 
         A column that never changes has deviation 0.
         """
-        clips = (self._source.conditions(number) for number in range(self.n_clips))
-        wide = np.concatenate([self._join(*clip) for clip in clips]).astype(np.float64)
-        return wide.mean(0).astype(np.float32), wide.std(0).astype(np.float32)
+        length = self._source.shape[1]
+        rows = np.empty((self.n_clips, length, self.condition_size), np.float32)
+        for number in range(self.n_clips):
+            rows[number] = self._join(*self._source.conditions(number))
+        # A column at a time: all of BAIR as float64, and once more squared, would be 150 MB.
+        columns = rows.reshape(-1, self.condition_size).T
+        both = [(c.mean(dtype=np.float64), c.std(dtype=np.float64)) for c in columns]
+        mean, std = np.array(both, np.float32).T
+        return mean, std
 
     def _join(self, actions: np.ndarray, positions: np.ndarray | None) -> np.ndarray:
-        """The condition (T, C): actions (T, 4), then positions (T, 3) where asked for."""
+        """The condition (..., T, C): actions, then positions where asked for."""
         if self.condition == "action":
             return actions
-        return np.concatenate([actions, positions], axis=1)
+        return np.concatenate([actions, positions], axis=-1)
 
     def extra_repr(self) -> str:
         """What VisionDataset adds to its own description."""

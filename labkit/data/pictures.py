@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -10,13 +11,31 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from labkit.data.plain_files import read_plain
 from labkit.errors import DataError
 
+MOST_PIXELS = 4096 * 4096
+"""pixels a picture may have: a few bytes can claim to be gigabytes of them"""
+MOST_BYTES = 1 << 28
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_OTHERS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"RIFF": "WebP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}
+"""first bytes of other kinds of picture"""
 _BROKEN = (
     OSError,
     SyntaxError,  # pillow's word for a broken header
     ValueError,
     EOFError,
+    IndexError,
+    KeyError,
+    OverflowError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -44,18 +63,53 @@ def read_pictures(files: list[Path]) -> UInt8[np.ndarray, "T 3 H W"]:
 
 
 def read_picture(file: Path) -> UInt8[np.ndarray, "3 H W"]:
-    """Reads an 8-bit PNG of any kind (RGB, grey, palette, with alpha) as RGB.
+    """Reads a PNG of any kind as 8-bit RGB.
+
+    Grey, 1-bit and palette pictures become RGB. Transparency is dropped, not blended: the colour
+    below it counts. 16 bits a channel become 8, 65535 becoming 255: grey by value / 257, rounded
+    (pillow alone would clip it at 255); of colours, and of grey with alpha, pillow keeps the upper
+    8 bits, which is the same or one step of 255 darker.
 
     Raises:
-        DataError: not a PNG, damaged, or of more than 8 bits.
+        DataError: not a PNG, damaged, animated, or of more than `MOST_PIXELS` pixels.
     """
+    data = read_plain(file, MOST_BYTES)
+    _check_head(file, data)
     try:
-        with Image.open(file, formats=["PNG"]) as image:
-            if image.mode.startswith("I"):
-                raise DataError("has 16 bits a channel", file=file, mend="save it with 8 bits")
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-    except PermissionError:
-        raise DataError("may not be read", file=file, mend="change its permissions") from None
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            return _rgb(image).transpose(2, 0, 1)
     except _BROKEN:
-        mend = "extract the clip again"
-        raise DataError("is not a readable PNG", file=file, mend=mend) from None
+        raise _unreadable(file, "it is damaged or ends too early") from None
+
+
+def _rgb(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    if image.mode.startswith("I"):  # grey of 16 bits
+        grey = np.asarray(image).astype(np.uint32)  # (H, W)
+        return np.repeat(((grey * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=2)
+    image.info.pop("transparency", None)  # pillow warns of it where it drops it
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _check_head(file: Path, data: bytes) -> None:
+    """Raises DataError where the first bytes tell that this is nothing to decode."""
+    if not data:
+        raise _unreadable(file, "it has no bytes")
+    if not data.startswith(_SIGNATURE):
+        for start, kind in _OTHERS.items():
+            if data.startswith(start):
+                mend = "extract the frames as PNG: a new name does not convert a picture"
+                raise DataError(f"is a {kind} with the ending of a PNG", file=file, mend=mend)
+        raise _unreadable(file, "it holds something else")
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise _unreadable(file, "it is damaged or ends too early")
+    width, height = struct.unpack_from(">II", data, 16)
+    if width * height > MOST_PIXELS:
+        mend = f"at most {MOST_PIXELS:,} pixels are read: make it smaller"
+        raise DataError(f"claims to be {width}x{height}", file=file, mend=mend)
+    if data.find(b"acTL", 33, data.find(b"IDAT")) > 0:
+        mend = "give every frame a file of its own"
+        raise DataError("is an animated PNG", file=file, mend=mend)
+
+
+def _unreadable(file: Path, why: str) -> DataError:
+    return DataError(f"is not a readable PNG: {why}", file=file, mend="extract the clip again")

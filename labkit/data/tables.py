@@ -1,17 +1,55 @@
-"""The csv files beside a clip's pictures: numbers, one row a frame, no header."""
+"""The csv files beside a clip's pictures: numbers, one row a frame."""
 
 from __future__ import annotations
 
+import codecs
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
+from labkit.data.plain_files import read_plain
 from labkit.errors import DataError
 
+MOST_BYTES = 1 << 24
+"""bytes a csv may have: 30 rows of 4 numbers need about 2,000"""
 
-def read_table(file: Path, columns: int, rows: int | None = None) -> Float32[np.ndarray, " *shape"]:
-    """Reads a csv of numbers without a header.
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_BLANK = " \t\r\v\f"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The numbers of a csv and where they stand in it."""
+
+    file: Path
+    values: Float32[np.ndarray, "R C"]
+    first_row: int
+    """row of the file, counted from 1, that holds the first numbers: 2 below a header"""
+
+    def check_rows(self, frames: int) -> None:
+        """Raises DataError unless there are as many rows as the clip has frames."""
+        self.check_top(frames)
+        rows = len(self.values)
+        if rows != frames:
+            below = " below its header" if self.first_row > 1 else ""
+            what = f"has {rows} rows{below} for {frames} frames"
+            row = min(rows, frames) + self.first_row
+            raise DataError(what, file=self.file, row=row, mend="every frame needs one row")
+
+    def check_top(self, frames: int) -> None:
+        """Raises DataError where one row is too many and the first only numbers the columns."""
+        rows, columns = self.values.shape
+        counted = self.first_row == 1 and (self.values[0] == np.arange(columns)).all()
+        if rows == frames + 1 and counted:
+            what = f"has {rows} rows for {frames} frames"
+            mend = "row 1 looks like pandas' numbers of the columns: write with header=False"
+            raise DataError(what, file=self.file, row=1, mend=mend)
+
+
+def read_table(file: Path, columns: int, rows: int | None = None) -> Float32[np.ndarray, "R C"]:
+    """The numbers of a csv, by the rules of `parse_table`.
 
     Args:
         file: the csv file.
@@ -19,27 +57,42 @@ def read_table(file: Path, columns: int, rows: int | None = None) -> Float32[np.
         rows: number of rows it must have; None takes any but 0.
 
     Raises:
-        DataError: another shape, or a cell that is not a finite number of float32's range.
+        DataError: as `parse_table`, or another number of rows.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError("is not a text file", file=file, mend="extract it again") from None
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", file=file) from None
-    lines = text.rstrip().split("\n") if text.strip() else []
-    values = [_read_row(line, columns, file, row) for row, line in enumerate(lines, start=1)]
-    if not values:
-        raise DataError("is empty", file=file, mend="extract it again")
+    table = parse_table(file, columns)
     if rows is not None:
-        check_rows(file, len(values), rows)
+        table.check_rows(rows)
+    return table.values
+
+
+def parse_table(file: Path, columns: int) -> Table:
+    """Reads a csv of numbers: finite, within float32's range, `columns` in each row.
+
+    Taken as the same thing: a header in row 1 (known by holding no number at all; it is passed
+    over), commas, semicolons, tabs or blanks between the numbers (row by row the same), blanks
+    around them, one separator too many at the end of a row, line ends of any system, blank
+    lines at the end, and UTF-8 or UTF-16 with a byte-order mark.
+
+    Raises:
+        DataError: anything else; it says the row, counted as an editor counts.
+    """
+    lines = _lines(file)
+    if not lines:
+        raise DataError("is empty", file=file, mend="extract it again")
+    first = int(_is_header(lines[0]))
+    if len(lines) == first:
+        raise DataError("holds a header and no numbers", file=file, row=1, mend="extract it again")
+    separator = _separator(lines[first], file, first + 1)
+    cells = [_split(line, separator, columns) for line in lines[first:]]
+    _refuse_index(cells, columns, file, first + 1)
+    values = [_numbers(row, columns, file, n) for n, row in enumerate(cells, start=first + 1)]
     table = to_float32(np.array(values))
     if not np.isfinite(table).all():
-        row, column = np.argwhere(~np.isfinite(table))[0]
-        what = f"{lines[row].split(',')[column].strip()[:40]} is not finite"
+        row, column = (int(place) for place in np.argwhere(~np.isfinite(table))[0])
+        what = f"{cells[row][column].strip()[:40]} is not finite"
         mend = "only finite numbers of float32's range are allowed"
-        raise DataError(what, file=file, row=int(row) + 1, mend=mend)
-    return table
+        raise DataError(what, file=file, row=first + 1 + row, mend=mend)
+    return Table(file, table, first + 1)
 
 
 def to_float32(values: np.ndarray) -> Float32[np.ndarray, " *shape"]:
@@ -48,31 +101,92 @@ def to_float32(values: np.ndarray) -> Float32[np.ndarray, " *shape"]:
         return values.astype(np.float32)
 
 
-def check_rows(file: Path, rows: int, frames: int) -> None:
-    """Raises DataError unless the csv has as many rows as its clip has frames."""
-    if rows != frames:
-        what = f"has {rows} rows for {frames} frames"
-        row = min(rows, frames) + 1
-        raise DataError(what, file=file, row=row, mend="every frame needs one row")
-
-
-def _read_row(line: str, columns: int, file: Path, row: int) -> list[float]:
-    cells = line.split(",")
-    if len(cells) != columns:
-        mend = f"expected {columns} numbers with commas between them"
-        raise DataError(f"has {len(cells)} columns", file=file, row=row, mend=mend)
-    values = []
-    for cell in cells:
-        try:
-            values.append(float(cell.replace("_", "?")))  # Python would read 1_0 as 10
-        except ValueError:
-            mend = "only numbers are allowed, without a header"
-            what = f"{cell.strip()[:40]!r} is not a number"
-            raise DataError(what, file=file, row=row, mend=mend) from None
-    return values
-
-
 def write_table(file: Path, values: Float32[np.ndarray, " *shape"]) -> None:
     """Writes a csv from which `read_table` reads exactly the same float32 numbers."""
     # Nine significant digits tell any two float32 numbers apart.
     np.savetxt(file, values, fmt="%.9g", delimiter=",", encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------- rows and cells
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a text file, of any system, without the blank ones at its end."""
+    data = read_plain(file, MOST_BYTES)
+    try:
+        text = data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        mend = "save it as csv with UTF-8, or extract it again"
+        raise DataError("is not a text file", file=file, mend=mend)
+    # A csv written in Windows' text mode twice over ends its lines with \r\r\n.
+    text = text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
+    text = text.rstrip("\n" + _BLANK)
+    return text.split("\n") if text else []
+
+
+def _is_header(line: str) -> bool:
+    """Whether row 1 holds words and no number at all."""
+    if not line.strip(_BLANK):
+        return False
+    separators = [s for s in ",;\t" if s in line]
+    cells = line.split(separators[0]) if separators else line.split()
+    return any(cell.strip() for cell in cells) and all(_number(cell) is None for cell in cells)
+
+
+def _separator(line: str, file: Path, row: int) -> str | None:
+    """What stands between the cells of the first row of numbers; None: blanks."""
+    if ";" in line and "," in line:
+        what = "has commas and semicolons"
+        mend = "write decimal points, not commas, and one kind of separator"
+        raise DataError(what, file=file, row=row, mend=mend)
+    return next((separator for separator in ",;\t" if separator in line), None)
+
+
+def _split(line: str, separator: str | None, columns: int) -> list[str]:
+    cells = line.split(separator)
+    if len(cells) == columns + 1 and not cells[-1].strip():
+        cells.pop()  # a separator at the end of the row
+    return cells
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell) if "_" not in cell else None
+    except ValueError:
+        return None
+
+
+def _numbers(cells: list[str], columns: int, file: Path, row: int) -> list[float]:
+    """One row's numbers."""
+    try:
+        values = [float(cell) for cell in cells]
+    except ValueError:
+        values = []
+    if len(values) == columns and "_" not in "".join(cells):  # Python would read 1_0 as 10
+        return values
+    if not any(cell.strip() for cell in cells):
+        raise DataError("is an empty row", file=file, row=row, mend="remove it, or fill it")
+    if len(cells) != columns:
+        mend = f"expected {columns} numbers with commas between them"
+        raise DataError(f"has {_count(len(cells))}", file=file, row=row, mend=mend)
+    wrong = next(cell for cell in cells if _number(cell) is None)
+    mend = "only numbers are allowed, and a header only in row 1"
+    what = f"{wrong.strip()[:40]!r} is not a number"
+    raise DataError(what, file=file, row=row, mend=mend)
+
+
+def _count(columns: int) -> str:
+    return "1 column" if columns == 1 else f"{columns} columns"
+
+
+def _refuse_index(cells: list[list[str]], columns: int, file: Path, row: int) -> None:
+    """Raises DataError where every row begins with its own number, as pandas writes it."""
+    if any(len(line) != columns + 1 for line in cells):
+        return
+    counted = [_number(line[0]) for line in cells]
+    if counted in ([*range(len(cells))], [*range(1, len(cells) + 1)]):
+        what = f"has {columns + 1} columns, the first of which counts the rows"
+        mend = "it looks like a pandas index: write with index=False"
+        raise DataError(what, file=file, row=row, mend=mend)

@@ -29,9 +29,9 @@ class VideoTask:
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.clips = ClipDataset.from_config(config.data, "train")
+        self.clips = ClipDataset.from_config(config.data, "train", labels=False)
         self.validation = ClipDataset.from_config(
-            config.data, config.data.validation_split, windows="first"
+            config.data, config.data.validation_split, windows="first", labels=False
         )
         torch.manual_seed(seed_of(config.seed, "weights", 0))
         self.module: VideoCVAE = VideoCVAE(config.model, config.data.condition_size)

@@ -1,17 +1,18 @@
-"""Conversion of a clip's arrays to the course layout."""
+"""Conversion of a clip's arrays to a pack or the course layout."""
 
 from __future__ import annotations
 
 import os
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from labkit.data import layout
-from labkit.data.convert import convert, read_npz
+from labkit.data.check import check
+from labkit.data.convert import convert
 from labkit.data.dataset import ClipDataset
+from labkit.data.pack import open_pack
 from labkit.errors import DataError
 
 SAMPLE = Path(__file__).parents[2] / "../shared/data/bair_sample.npz"
@@ -34,8 +35,8 @@ def test_a_clip_arrives_unchanged(tmp_path, key):
     if key is not None:
         values[key] = positions
     np.savez(tmp_path / "clip.npz", **values)
-    summary = convert(tmp_path / "clip.npz", tmp_path / "out")
-    assert summary["split"] == "train"
+    summary = convert(tmp_path / "clip.npz", tmp_path / "out", to="layout")
+    assert summary["splits"] == {"train": 1}
     assert summary["positions"] == (key is not None)
     assert layout.splits(tmp_path / "out") == ["train"]
     (folder,) = layout.clip_folders(tmp_path / "out", "train")
@@ -47,7 +48,29 @@ def test_a_clip_arrives_unchanged(tmp_path, key):
     else:
         np.testing.assert_array_equal(clip.positions, positions.astype(np.float32))
     with pytest.raises(DataError, match="is there already"):
-        convert(tmp_path / "clip.npz", tmp_path / "out")
+        convert(tmp_path / "clip.npz", tmp_path / "out", to="layout")
+
+
+def test_a_clip_becomes_a_pack_unless_told_otherwise(tmp_path):
+    values = arrays()
+    np.savez(tmp_path / "clip.npz", **values)
+    summary = convert(tmp_path / "clip.npz", tmp_path / "out")
+    assert summary == {
+        "source": str(tmp_path / "clip.npz"),
+        "out": str(tmp_path / "out"),
+        "format": "pack",
+        "splits": {"train": 1},
+        "clips": 1,
+        "frames": 4,
+        "height": 6,
+        "width": 8,
+        "positions": True,
+    }
+    clip = open_pack(tmp_path / "out").split("train").clip(0)
+    np.testing.assert_array_equal(clip.frames.transpose(0, 2, 3, 1), values["aux1_image"])
+    assert clip.name == "clip"
+    with pytest.raises(DataError, match="has no camera 'main'"):
+        convert(tmp_path / "clip.npz", tmp_path / "out", camera="main")
 
 
 @pytest.mark.parametrize(
@@ -73,11 +96,6 @@ def test_faults_in_the_arrays_are_named(tmp_path, changes, words):
     assert not (tmp_path / "out").exists()
 
 
-def a_tar(file):
-    with tarfile.open(file, "w"):
-        pass
-
-
 def a_torn_file(file):
     np.savez(file, **arrays())
     os.truncate(file, 900)
@@ -92,25 +110,31 @@ def an_array(file):
     ("name", "make", "words"),
     [
         ("absent.npz", lambda f: None, "no such file"),
+        ("absent.tar", lambda f: None, "no such file"),
         ("text.npz", lambda f: f.write_text("hello"), "not a readable .npz"),
         ("array.npz", an_array, "not a readable .npz"),
         ("torn.npz", a_torn_file, "readable"),
-        ("bair.tar", a_tar, "official records are not read yet"),
-        ("traj_0.tfrecords", lambda f: f.write_bytes(b"x"), "official records are not read yet"),
+        ("folder.npz", lambda f: f.mkdir(), "not a readable .npz"),
         ("clip.mp4", lambda f: f.write_bytes(b"x"), r"no known kind \(.mp4\)"),
-        ("folder", lambda f: f.mkdir(), "is a folder"),
+        ("clip", lambda f: f.write_bytes(b""), "no known kind .no ending"),
     ],
 )
 def test_other_sources_are_refused_in_fitting_words(tmp_path, name, make, words):
     make(tmp_path / name)
     with pytest.raises(DataError, match=words):
-        read_npz(tmp_path / name)
+        convert(tmp_path / name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_real_clip(tmp_path):
     if not SAMPLE.exists():
         pytest.skip("../shared/data/bair_sample.npz is not here")
     convert(SAMPLE, tmp_path / "real")
+    report = check(tmp_path / "real")
+    assert report.ok, report.text()
+    convert(SAMPLE, tmp_path / "folders", to="layout")
+    report = check(tmp_path / "folders")
+    assert report.ok, report.text()
     dataset = ClipDataset(tmp_path / "real", "train", condition="action")
     assert (dataset.n_clips, len(dataset)) == (1, 19)
     clip = dataset.clip(0)

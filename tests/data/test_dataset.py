@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import pickle
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from labkit.config import DataConfig
 from labkit.data import layout
 from labkit.data.dataset import Batch, ClipDataset, identity
+from labkit.data.loader import BatchLoader
 from labkit.data.pack import ensure_pack, write_pack
 from labkit.errors import DataError
 
@@ -106,6 +109,82 @@ def test_labels_come_along_where_there_are_any(tmp_path, make_clip, source):
     assert batch.to("cpu").labels.dtype == torch.uint8
 
 
+@pytest.mark.parametrize("source", ["folders", "pack"])
+def test_labels_stay_away_where_they_are_not_asked_for(tmp_path, make_clip, source):
+    layout.write_split(tmp_path, "train", [make_clip(frames=7, labels=True)])
+    dataset = ClipDataset(tmp_path, "train", source=source, labels=False, **SIZES)
+    assert dataset.batch([0, 2]).labels is None
+    assert dataset.has_labels  # there are some nevertheless
+    config = DataConfig(root=str(tmp_path), n_past=2, n_future=3)
+    assert ClipDataset.from_config(config, "train", labels=False).batch([0]).labels is None
+    assert ClipDataset.from_config(config, "train").batch([0]).labels is not None
+
+
+@pytest.mark.parametrize("source", ["folders", "pack"])
+@pytest.mark.parametrize("indices", [[], [9], [0, -1], [3, 1 << 40]])
+def test_an_empty_batch_is_empty_and_a_window_that_is_not_there_is_refused(course, source, indices):
+    dataset = ClipDataset(course, "train", source=source, **SIZES)
+    if not indices:
+        batch = dataset.batch(indices)
+        assert batch.frames.shape == (0, 5, 3, 6, 8)
+        assert batch.condition.shape == (0, 5, 7)
+        return
+    with pytest.raises(IndexError, match=f"window {indices[-1]} of 9"):
+        dataset.batch(indices)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, range])
+def test_indices_may_be_any_row_of_numbers(course, kind):
+    dataset = ClipDataset(course, "train", **SIZES)
+    indices = range(4, 7) if kind is range else kind([4, 5, 6])
+    assert torch.equal(dataset.batch(indices).frames, dataset.batch([4, 5, 6]).frames)
+
+
+def test_a_batch_of_the_pack_is_the_readers_own(course, clips):
+    """Writable, and apart from the file and from other batches."""
+    dataset = ClipDataset(course, "train", **SIZES)
+    dataset.batch([0]).frames.zero_()
+    np.testing.assert_array_equal(dataset.batch([0]).frames[0].numpy(), clips[0].frames[:5])
+
+
+def test_a_used_data_set_of_a_pack_pickles_as_a_few_paths(course):
+    dataset = ClipDataset(course, "train", **SIZES)
+    expected = dataset.batch([0, 8])
+    dataset.clip(1)  # by now its files are open and mapped
+    pickled = pickle.dumps(dataset)
+    assert len(pickled) < 4000
+    again = pickle.loads(pickled).batch([0, 8])
+    assert torch.equal(again.frames, expected.frames)
+    assert torch.equal(again.condition, expected.condition)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_of_a_worker_is_the_same_sentence(course, workers):
+    """A pack that is cut short while it is being read."""
+    pack = ensure_pack(course).root
+    dataset = ClipDataset(pack, "train", **SIZES)
+    frames = pack / "train" / "frames.bin"
+    os.truncate(frames, frames.stat().st_size // 2)
+    loader = BatchLoader(dataset, [[0, 1], [7, 8]], workers=workers)
+    batches = iter(loader)
+    assert len(next(batches)) == 2
+    with pytest.raises(DataError, match=r"frames\.bin: cannot be read") as caught:
+        next(batches)
+    assert "\n" not in str(caught.value)
+    assert caught.value.file == frames
+    assert caught.value.mend
+
+
+def test_a_loader_whose_workers_stay_serves_several_passes(course):
+    dataset = ClipDataset(course, "train", **SIZES)
+    loader = BatchLoader(dataset, [[0, 4], [8], [3, 2, 1]], workers=2)
+    assert len(loader) == 3
+    assert not hasattr(pickle.loads(pickle.dumps(loader.dataset)), "frames")  # as spawning does
+    for _ in range(2):
+        for batch, indices in zip(loader, [[0, 4], [8], [3, 2, 1]], strict=True):
+            assert torch.equal(batch.frames, dataset.batch(indices).frames)
+
+
 def test_frames_become_float_between_0_and_1_on_the_device():
     frames = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 1, 3, 1, 1)
     batch = Batch(frames, torch.zeros(1, 1, 4))
@@ -124,6 +203,15 @@ def test_condition_statistics_are_those_of_all_frames(course, clips):
     assert mean.dtype == std.dtype == np.float32
     mean, _ = ClipDataset(course, "train", **SIZES, condition="action").condition_statistics()
     assert mean.shape == (4,)
+
+
+def test_a_condition_that_never_changes_has_no_deviation(tmp_path, make_clip):
+    clip = make_clip(frames=7)
+    still = dataclasses.replace(clip, positions=np.full((7, 3), 0.1, np.float32))
+    write_pack(tmp_path / "pack", {"train": [still] * 3}, "noise")
+    _, std = ClipDataset(tmp_path / "pack", "train", **SIZES).condition_statistics()
+    assert (std[4:] < 1e-12).all()
+    assert (std[:4] > 0.1).all()
 
 
 @pytest.mark.parametrize("source", ["folders", "pack"])
@@ -171,6 +259,26 @@ def test_clips_of_several_sizes_are_refused_by_folder(tmp_path, make_clip):
         dataset.batch([0, 5])
     with pytest.raises(DataError, match="tfrecords/1 have shape"):
         ClipDataset(tmp_path, "train", **SIZES)
+
+
+@pytest.mark.parametrize("kind", ["positions", "labels"])
+@pytest.mark.parametrize("first_has", [True, False])
+def test_a_folder_that_has_other_things_than_the_first_is_named(
+    tmp_path, make_clip, kind, first_has
+):
+    clips = [make_clip(n, frames=7, **{kind: (n == 0) == first_has}) for n in range(2)]
+    layout.write_split(tmp_path, "train", clips)
+    dataset = ClipDataset(tmp_path, "train", source="folders", condition="action", **SIZES)
+    dataset.batch([0])
+    with pytest.raises(DataError, match=rf"tfrecords/1: has (no )?{kind}, unlike .* first"):
+        dataset.batch([0, 3])
+
+
+def test_statistics_of_clips_of_several_lengths_are_refused(tmp_path, make_clip):
+    layout.write_split(tmp_path, "train", [make_clip(1, frames=7), make_clip(2, frames=8)])
+    dataset = ClipDataset(tmp_path, "train", source="folders", **SIZES)
+    with pytest.raises(DataError, match=r"tfrecords/1: number of frames is 8, unlike .* 7"):
+        dataset.condition_statistics()
 
 
 def test_folders_of_a_pack_are_refused(tmp_path, make_clip):

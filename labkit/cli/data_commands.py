@@ -1,0 +1,182 @@
+"""The commands `labkit data ...`, from an address on the net to a pack that can be trained on.
+
+Where a command can be interrupted and gone on with, `interrupted` says what that means for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from tyro.conf import Positional, arg
+
+from labkit.cli.reading import Flag
+from labkit.errors import LabkitError
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Make clips of a simulated robot table.
+
+    A clip is a function of the seed and its number alone: any number of processes makes the
+    same bytes, and the three splits never share a clip. A pack that is already there is kept.
+    """
+
+    out: Annotated[Positional[Path], arg(metavar="OUT")] = Path("data/simulated")
+    """folder to write"""
+    layout: Literal["pack", "course"] = "pack"
+    """one memory-mapped file a split, or the course's folders with one PNG a frame"""
+    train: int = 2048
+    """clips in the training split"""
+    validate: int = 256
+    """clips in the validation split"""
+    test: int = 256
+    """clips in the test split"""
+    seed: int = 1
+    """seed of the clips"""
+    workers: Annotated[int | None, arg(metavar="N")] = None
+    """processes; one a core if left out"""
+    progress: Flag = True
+    """switch the progress bars off"""
+
+    def run(self) -> None:
+        from labkit.data.layout import write_split
+        from labkit.data.simulator import SimulatedSplit, simulate_pack
+
+        counts = {"train": self.train, "validate": self.validate, "test": self.test}
+        workers = cores(self.workers)
+        if self.layout == "pack":
+            simulate_pack(self.out, self.seed, counts, workers, self.progress)
+        else:
+            for split, count in counts.items():
+                clips = SimulatedSplit(self.seed, split, count, workers)
+                write_split(self.out, split, clips, self.progress)
+        print(f"{self.out}: {_counts(counts)}")
+
+
+@dataclass(frozen=True)
+class Download:
+    """Fetch BAIR's official records: the test clips alone, or all of them.
+
+    bair-test is one file of 256 clips, bair one archive of 32 GB. Size and free disk space are
+    said first. What was broken off goes on where it stopped, and a file that is complete has
+    been checked.
+    """
+
+    what: Annotated[Positional[Literal["bair-test", "bair"]], arg(metavar="WHAT")]
+    """bair-test or bair"""
+    out: Annotated[Path, arg(metavar="DIR")] = Path("data")
+    """folder to write"""
+    url: Annotated[str | None, arg(metavar="URL")] = None
+    """another address of the same file"""
+    progress: Flag = True
+    """switch the progress bars off"""
+
+    interrupted: ClassVar[str] = "interrupted; the same command goes on where it stopped"
+
+    def run(self) -> None:
+        from labkit.data.download import download
+
+        file = download(self.what, self.out, url=self.url, progress=self.progress)
+        print(f"next: labkit data convert {file} {self.out / self.what}")
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Turn clips of another format into a pack, or into the course's folders.
+
+    SOURCE is one of BAIR's official files (.tfrecords), a folder of them, or the .tar with all
+    of them, which need not be unpacked; or one clip as an .npz with the arrays aux1_image
+    (T, 64, 64, 3), action (T, 4) and, where known, endeffector_pos (T, 3).
+    """
+
+    source: Annotated[Positional[Path], arg(metavar="SOURCE")]
+    """file or folder to read"""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """folder to write"""
+    layout: Flag = False
+    """write the course's folders, with one PNG a frame, instead of a pack"""
+    camera: Literal["aux1", "main"] = "aux1"
+    """camera of the official records; the course uses aux1"""
+    workers: Annotated[int | None, arg(metavar="N")] = None
+    """processes; if left out, one a core where there is enough to do"""
+    progress: Flag = True
+    """switch the progress bar off"""
+
+    interrupted: ClassVar[str] = "interrupted; the same command goes on where it stopped"
+
+    def run(self) -> None:
+        from labkit.data.convert import convert
+
+        summary = convert(
+            self.source,
+            self.out,
+            camera=self.camera,
+            to="layout" if self.layout else "pack",
+            workers=self.workers,
+            progress=self.progress,
+        )
+        print(f"{self.out}: {_counts(summary['splits'])}; next: labkit data check {self.out}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Read every clip of a data set; say what it holds, and name each fault and its mend.
+
+    The exit code is 1 where something is unusable. With --fix a repaired copy is written and
+    checked as well, and the exit code is the copy's; ROOT itself is never touched.
+    """
+
+    root: Annotated[Positional[Path], arg(metavar="ROOT")]
+    """folder with train, validate and test in the course layout, a zip of it, or a pack"""
+    fix: Annotated[Path | None, arg(metavar="OUT")] = None
+    """write a repaired copy to this folder, in the course layout"""
+    resize: Flag = False
+    """with --fix: scale frames of another size to 64 x 64"""
+    progress: Flag = True
+    """switch the progress bars off"""
+
+    def run(self) -> int:
+        from labkit.data.check import check
+
+        if self.resize and self.fix is None:
+            mend = "labkit data check ROOT --fix OUT --resize"
+            raise LabkitError("--resize scales the frames of a copy", mend=mend)
+        report = check(self.root, self.progress)
+        print(report.text())
+        if self.fix is None:
+            return 0 if report.ok else 1
+        from labkit.data.repair import repair
+
+        print(f"\n{repair(self.root, self.fix, resize=self.resize, progress=self.progress).text()}")
+        copy = check(self.fix, self.progress)
+        print(f"\n{copy.text()}")
+        return 0 if copy.ok else 1
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Make the memory-mapped copy of a data set that training reads, or find it made."""
+
+    root: Annotated[Positional[Path], arg(metavar="ROOT")]
+    """folder with train, validate and test in the course layout, or a zip of it"""
+    progress: Flag = True
+    """switch the progress bars off"""
+
+    def run(self) -> None:
+        from labkit.data.pack import ensure_pack
+
+        pack = ensure_pack(self.root, progress=self.progress)
+        print(f"{pack.root}: {_counts({name: len(pack.split(name)) for name in pack.splits})}")
+
+
+def cores(asked: int | None) -> int:
+    """The number of processes asked for; one a core where none was."""
+    return os.cpu_count() or 1 if asked is None else asked
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in counts.items()) + " clips"

@@ -1,0 +1,285 @@
+"""A data set that is still a zip: unpacked once, safely, into a folder beside it.
+
+A zip comes from somebody else, so nothing in it is believed: names that lead out of the folder,
+links, passwords and sizes that no disk holds are refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import struct
+import unicodedata
+import zipfile
+import zlib
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from labkit.data.atomic import put, temporary, writing
+from labkit.data.plain_files import unreadable
+from labkit.errors import DataError
+
+TAKEN = {".png", ".csv", ".npz", ".json", ".bin", ".npy"}
+"""endings of the files of clips and of packs, which alone are unpacked"""
+
+MOST_INFLATION = 100
+"""times its own size that a zip may grow to: PNGs hardly grow, csv about 5 times"""
+SMALL = 1 << 28
+"""bytes that a zip may grow to in any case"""
+KEPT_FREE = 1 << 28
+"""bytes of the disk that unpacking leaves free"""
+
+WAIT_SECONDS = 6 * 3600.0
+"""how long to wait for another process that is unpacking the same zip"""
+
+_STATE = ".labkit_unpacked.json"
+_VERSION = 1
+_BLOCK = 4096
+"""bytes that the smallest file takes on a disk"""
+_CHUNK = 1 << 20
+_LONGEST_NAME = 240
+"""bytes of a file's name that every usual disk can store"""
+_DRIVE = re.compile(r"[A-Za-z]:")
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    IndexError,
+    OverflowError,
+    RuntimeError,  # also NotImplementedError
+)
+"""what zipfile raises for a damaged zip"""
+
+
+def is_zip(file: Path) -> bool:
+    """Whether a file is a zip, or has the name of one. Numpy's .npz are zips too, but of arrays."""
+    ending = file.suffix.lower()
+    if ending in (".zip", ".npz"):
+        return ending == ".zip"
+    try:
+        return zipfile.is_zipfile(file)
+    except OSError:
+        return False
+
+
+def unpacked(file: Path | str, progress: bool = False) -> Path:
+    """The folder that holds the pictures, tables and packs of a zip, unpacked where needed.
+
+    It is the hidden folder `.NAME.zip.unpacked` beside the zip, or one in the user's cache folder
+    where that cannot be written. It appears whole or not at all, and is made again when the
+    zip's size or time of change is another.
+
+    Args:
+        file: the zip.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: the zip is damaged, encrypted, holds names that lead out of its folder, links or
+            nothing of use, or grows beyond the free disk space or `MOST_INFLATION`.
+    """
+    file = Path(file)
+    try:
+        state = _state(file)
+        file.open("rb").close()
+    except OSError as error:
+        raise unreadable(file, error) from None
+    for place in (_beside(file), _in_cache(file)):
+        if _is_current(place, state):
+            return place
+    place = _beside(file) if os.access(file.resolve().parent, os.W_OK) else _in_cache(file)
+    # Of two processes that want the same zip, the second waits and finds it unpacked.
+    with writing(place, wait=WAIT_SECONDS) as place:
+        if _is_current(place, state):
+            return place
+        fresh = temporary(place)
+        try:
+            fresh.mkdir()
+            _unpack(file, fresh, progress)
+            (fresh / _STATE).write_text(json.dumps(state), encoding="utf-8")
+            put(fresh, place)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+    return place
+
+
+def _beside(file: Path) -> Path:
+    file = file.resolve()
+    return file.with_name(f".{file.name}.unpacked")
+
+
+def _in_cache(file: Path) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    file = file.resolve()
+    key = hashlib.blake2b(os.fsencode(file), digest_size=8).hexdigest()
+    return cache / "labkit" / "unpacked" / f"{file.name}-{key}"
+
+
+def _state(file: Path) -> dict[str, int]:
+    found = file.stat()
+    return {"version": _VERSION, "bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _is_current(place: Path, state: dict[str, int]) -> bool:
+    try:
+        return json.loads((place / _STATE).read_text(encoding="utf-8")) == state
+    except (OSError, ValueError):
+        return False
+
+
+# ------------------------------------------------------------------------------- unpacking
+
+
+def _unpack(file: Path, folder: Path, progress: bool) -> None:
+    try:
+        archive = zipfile.ZipFile(file)
+    except _BROKEN:
+        mend = "download or copy it again"
+        raise DataError("is not a zip, or only a part of one", file=file, mend=mend) from None
+    with archive:
+        entries = _entries(file, archive)
+        _check_sizes(file, list(entries.values()), folder)
+        shown = tqdm(entries.items(), desc="unpacking", unit="file", disable=not progress)
+        made: set[Path] = set()
+        for name, entry in shown:
+            target = folder / name
+            if target.parent not in made:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                made.add(target.parent)
+            _write(file, archive, entry, target)
+
+
+def _entries(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The files to unpack, by their names within the folder.
+
+    Raises:
+        DataError: an entry is not to be trusted, or none is of use.
+    """
+    entries: dict[str, zipfile.ZipInfo] = {}
+    seen: set[str] = set()
+    for entry in archive.infolist():
+        parts = _parts(file, entry)
+        _check_kind(file, entry)
+        if entry.is_dir() or not parts or not _is_taken(parts):
+            continue
+        _check_readable(file, entry)
+        name = "/".join(parts)
+        folded = _folded(name)
+        if folded in seen:
+            raise _distrust(file, entry, "is in it twice")
+        seen.add(folded)
+        entries[name] = entry
+    for name, entry in entries.items():
+        above = name.split("/")[:-1]
+        if any(_folded("/".join(above[:n])) in seen for n in range(1, len(above) + 1)):
+            raise _distrust(file, entry, "lies in a file as if that were a folder")
+    if not entries:
+        zips = any(entry.filename.lower().endswith(".zip") for entry in archive.infolist())
+        mend = "expected train, validate and test with their .png and .csv files"
+        mend = "it holds another zip: unpack it, and give what is inside" if zips else mend
+        raise DataError("holds no clips and no pack", file=file, mend=mend)
+    return entries
+
+
+def _folded(name: str) -> str:
+    """The same for two names that some disks take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _parts(file: Path, entry: zipfile.ZipInfo) -> list[str]:
+    """The folders and the name of an entry; some Windows programs write backslashes."""
+    name = entry.orig_filename.replace("\\", "/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts or name.startswith("/") or _DRIVE.match(name):
+        raise _distrust(file, entry, "leads out of its folder")
+    if any(ord(letter) < 32 for letter in name):
+        raise _distrust(file, entry, "has control characters in its name")
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts):
+        raise _distrust(file, entry, "has too long a name")
+    return parts
+
+
+def _is_taken(parts: list[str]) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not hidden and os.path.splitext(parts[-1])[1].lower() in TAKEN
+
+
+def _check_kind(file: Path, entry: zipfile.ZipInfo) -> None:
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        what = "is a link" if kind == stat.S_IFLNK else "is neither a file nor a folder"
+        raise _distrust(file, entry, what)
+
+
+def _check_readable(file: Path, entry: zipfile.ZipInfo) -> None:
+    if entry.flag_bits & 0x1:
+        mend = "unpack it with its password and give the folder"
+        raise DataError("is encrypted", file=file, mend=mend)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # zipfile inflates the other kinds without a limit on memory.
+        what = f"is compressed in an unusual way (method {entry.compress_type})"
+        raise DataError(what, file=file, mend="unpack it yourself and give the folder")
+
+
+def _distrust(file: Path, entry: zipfile.ZipInfo, what: str) -> DataError:
+    shown = entry.orig_filename[:80].encode("unicode_escape").decode("ascii")
+    mend = "do not trust it; zip the folder of the data set again"
+    return DataError(f"its entry {shown!r} {what}", file=file, mend=mend)
+
+
+def _check_sizes(file: Path, entries: list[zipfile.ZipInfo], folder: Path) -> None:
+    """Raises DataError where the sizes that the zip declares are too large to unpack."""
+    total = sum(entry.file_size for entry in entries)
+    if total > SMALL and total > MOST_INFLATION * file.stat().st_size:
+        what = f"would grow from {_size(file.stat().st_size)} to {_size(total)}"
+        mend = "no data set does: do not trust it; zip the folder of the data set again"
+        raise DataError(what, file=file, mend=mend)
+    needed = sum(-(-entry.file_size // _BLOCK) * _BLOCK for entry in entries) + KEPT_FREE
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        what = f"needs {_size(needed)} to unpack; {_size(free)} are free at {folder.parent}"
+        mend = "free some disk space, or unpack it elsewhere and give the folder"
+        raise DataError(what, file=file, mend=mend)
+
+
+def _size(count: int) -> str:
+    units = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
+    place = min(max(len(str(count)) - 1, 0) // 3, len(units) - 1)
+    return f"{count / 1000**place:.3g} {units[place]}"
+
+
+def _write(file: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
+    """Unpacks one file; the checksum is compared when its end is read."""
+    left = entry.file_size
+    with target.open("xb") as out:
+        try:
+            source = archive.open(entry)
+        except _BROKEN:
+            raise _damaged(file, entry) from None
+        with source:
+            while True:
+                try:
+                    data = source.read(_CHUNK)
+                except _BROKEN:
+                    raise _damaged(file, entry) from None
+                left -= len(data)
+                if left < 0:
+                    raise _distrust(file, entry, "is larger than it says")
+                if not data:
+                    break
+                out.write(data)
+    if left:
+        raise _damaged(file, entry)
+
+
+def _damaged(file: Path, entry: zipfile.ZipInfo) -> DataError:
+    what = f"its entry {entry.filename} is damaged"
+    return DataError(what, file=file, mend="download or copy the zip again")

@@ -1,0 +1,268 @@
+"""What `check` found in a data set: figures a split and a column, faults, notes; and its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from labkit.data.clip import ACTION_COLUMNS, POSITION_COLUMNS, Clip
+from labkit.errors import DataError
+
+SHOWN = 50
+"""faults that the text spells out; the report holds them all"""
+
+MODEL_SIZE = 64
+"""height and width of the frames that the model takes"""
+
+TYPICAL = {
+    "dx": (-0.07, 0.07),
+    "dy": (-0.07, 0.07),
+    "close_gripper": (0.0, 3.0),
+    "lift": (0.0, 1.0),
+}
+"""Range of each action column in the few real BAIR clips that were looked at, rounded up. Its
+positions were not seen, so nothing is said of them."""
+
+
+@dataclass
+class ColumnStatistics:
+    """Mean, standard deviation and range of the columns of a table, gathered row by row."""
+
+    columns: tuple[str, ...]
+    rows: int = 0
+    total: np.ndarray = field(init=False)
+    """sums (C,)"""
+    squares: np.ndarray = field(init=False)
+    """sums of squares (C,)"""
+    low: np.ndarray = field(init=False)
+    high: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.columns)
+        self.total, self.squares = np.zeros(count), np.zeros(count)
+        self.low, self.high = np.full(count, np.inf), np.full(count, -np.inf)
+
+    def add(self, values: Float32[np.ndarray, "T C"]) -> None:
+        """Takes in rows."""
+        wide = values.astype(np.float64)
+        self.rows += len(wide)
+        self.total += wide.sum(0)
+        self.squares += (wide**2).sum(0)
+        self.low = np.minimum(self.low, wide.min(0))
+        self.high = np.maximum(self.high, wide.max(0))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of each column (C,)."""
+        return self.total / max(self.rows, 1)
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviation of each column (C,)."""
+        return np.sqrt(np.maximum(self.squares / max(self.rows, 1) - self.mean**2, 0))
+
+
+class Kind(NamedTuple):
+    """What must be the same for all clips of a split."""
+
+    frames: int
+    height: int
+    width: int
+    positions: bool
+    labels: bool
+
+    @classmethod
+    def of(cls, clip: Clip) -> Kind:
+        """The kind of a clip."""
+        length, _, height, width = clip.frames.shape
+        return cls(length, height, width, clip.positions is not None, clip.labels is not None)
+
+    def unlike(self, most: Kind) -> Iterator[tuple[str, str]]:
+        """Each difference from what most clips are, in words; and what mends it."""
+        if self.frames != most.frames:
+            mend = "extract it again, or remove it: all clips of a split must have one length"
+            yield f"has {self.frames} frames, and most clips here have {most.frames}", mend
+        size, usual = (self.width, self.height), (most.width, most.height)
+        if size != usual:
+            what = "has frames of {}x{}, and most clips here of {}x{}".format(*size, *usual)
+            yield what, "scale it: labkit data check ROOT --fix OUT --resize"
+        if self.positions != most.positions:
+            mend = "give all clips their positions, or remove them and set data.condition=action"
+            yield f"has {'' if self.positions else 'no '}positions, unlike most clips here", mend
+        if self.labels != most.labels:
+            mend = "labels are optional: remove labels.npz from all clips"
+            yield f"has {'' if self.labels else 'no '}labels, unlike most clips here", mend
+
+
+@dataclass
+class SplitReport:
+    """What one split holds. Clips that cannot be read count, but give no figures."""
+
+    clips: int = 0
+    kinds: dict[Kind, int] = field(default_factory=dict)
+    """readable clips of each kind"""
+    examples: dict[Kind, Path] = field(default_factory=dict)
+    """the first clip of each kind"""
+    conditions: dict[str, ColumnStatistics] = field(
+        default_factory=lambda: {
+            "action": ColumnStatistics(ACTION_COLUMNS),
+            "position": ColumnStatistics(POSITION_COLUMNS),
+        }
+    )
+
+    @property
+    def readable(self) -> int:
+        """Clips without a fault of their own."""
+        return sum(self.kinds.values())
+
+    @property
+    def with_positions(self) -> int:
+        """Readable clips that have end-effector positions."""
+        return sum(count for kind, count in self.kinds.items() if kind.positions)
+
+    @property
+    def shapes(self) -> dict[tuple[int, int, int], int]:
+        """Clips of each (frames, height, width)."""
+        counts: dict[tuple[int, int, int], int] = {}
+        for kind, count in self.kinds.items():
+            counts[kind[:3]] = counts.get(kind[:3], 0) + count
+        return counts
+
+    def add(self, clip: Clip, place: Path) -> None:
+        """Takes in one clip, which lies at `place`."""
+        kind = Kind.of(clip)
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        self.examples.setdefault(kind, place)
+        self.conditions["action"].add(clip.actions)
+        if clip.positions is not None:
+            self.conditions["position"].add(clip.positions)
+
+    def faults(self) -> Iterator[DataError]:
+        """Faults of the split as a whole: each way in which a kind of clip is not as most are."""
+        if not self.kinds:
+            return
+        most = most_common(self.kinds)
+        for kind, count in self.kinds.items():
+            others = f" ({count - 1} more like it)" if count > 1 else ""
+            for what, mend in kind.unlike(most):
+                yield DataError(f"{what}{others}", file=self.examples[kind], mend=mend)
+
+
+def most_common(kinds: Mapping[Kind, int]) -> Kind:
+    """The kind of which there are most clips; of several the first."""
+    return max(kinds, key=kinds.__getitem__)
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Two clips with the same pictures."""
+
+    split: str
+    name: str
+    """the one that should go: of the two, the one further from the test split"""
+    other_split: str
+    other_name: str
+
+    @property
+    def across(self) -> bool:
+        """Whether they lie in two splits: then a figure measured on one of these is a lie."""
+        return self.split != self.other_split
+
+
+@dataclass
+class CheckReport:
+    """The outcome of `check`: figures for each split, faults, and notes.
+
+    A fault makes the set unusable: reading or packing it stops there, or figures measured on it
+    would mean nothing. A note is worth knowing and stops nothing.
+    """
+
+    root: Path
+    splits: dict[str, SplitReport] = field(default_factory=dict)
+    faults: list[DataError] = field(default_factory=list)
+    """everything that makes the set unusable, each with its file, its row and its mend"""
+    notes: list[str] = field(default_factory=list)
+    """what is unusual but stops nothing, a sentence each"""
+    duplicates: list[Duplicate] = field(default_factory=list)
+    """clips with the same pictures; those across splits are faults too"""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the set can be used: it has no faults, whatever notes there are."""
+        return not self.faults
+
+    def text(self) -> str:
+        """The report as plain text, for a terminal."""
+        return "\n".join(_lines(self))
+
+
+def unusual(report: CheckReport) -> Iterator[str]:
+    """The notes that follow from a report's figures."""
+    sizes: dict[tuple[int, int], list[str]] = {}
+    for name, split in report.splits.items():
+        for _, height, width in split.shapes:
+            sizes.setdefault((height, width), []).append(name)
+        yield from _unusual_columns(name, split)
+        inner = [d for d in report.duplicates if d.split == name == d.other_split]
+        if inner:
+            example = f"{inner[0].name} holds the same pictures as {inner[0].other_name}"
+            count = f"{len(inner)} clip{'s' if len(inner) > 1 else ''} of {name}"
+            yield f"{count} repeat another one of it: {example}"
+    if len(sizes) > 1:
+        listed = "; ".join(f"{w}x{h} in {', '.join(n)}" for (h, w), n in sizes.items())
+        yield f"frames have several sizes: {listed}"
+    for height, width in sizes:
+        if (height, width) != (MODEL_SIZE, MODEL_SIZE):
+            yield (
+                f"frames are {width}x{height}, and the model wants {MODEL_SIZE}x{MODEL_SIZE}: "
+                f"`labkit data check {report.root} --fix OUT --resize` writes a copy of that size"
+            )
+
+
+def _unusual_columns(name: str, split: SplitReport) -> Iterator[str]:
+    for table in split.conditions.values():
+        if not table.rows:
+            continue
+        for column, low, high in zip(table.columns, table.low, table.high, strict=True):
+            if low == high:
+                yield f"{column} of {name} is {low:.4g} in every frame: it tells the model nothing"
+            least, most = TYPICAL.get(column, (-np.inf, np.inf))
+            if low < least or high > most:
+                yield (
+                    f"{column} of {name} reaches from {low:.4g} to {high:.4g}; in BAIR's clips it "
+                    f"stays in {least:.4g} .. {most:.4g}: is it in another unit, or another column?"
+                )
+
+
+def _lines(report: CheckReport) -> Iterator[str]:
+    """The text: a line a split, a line a column, a line a note, a line a fault, and a verdict."""
+    yield from (f"{report.root}", "")
+    yield f"{'split':<10} {'clips':>6} {'readable':>8}  frames and size"
+    for name, split in report.splits.items():
+        shapes = ", ".join(f"{t} x {w}x{h}" for t, h, w in split.shapes) or "-"
+        yield f"{name:<10} {split.clips:>6} {split.readable:>8}  {shapes}"
+    yield from ("", f"{'split':<10} {'column':<14} {'mean':>9} {'std':>9} {'min':>9} {'max':>9}")
+    for name, split in report.splits.items():
+        for kind, table in split.conditions.items():
+            yield from _column_lines(name, kind, table)
+    yield ""
+    yield from (f"note: {note}" for note in report.notes)
+    yield from (f"fault: {fault}" for fault in report.faults[:SHOWN])
+    count = len(report.faults)
+    if count > SHOWN:
+        yield f"and {count - SHOWN} more"
+    yield "no faults" if not count else f"{count} fault{'s' if count > 1 else ''}"
+
+
+def _column_lines(split: str, kind: str, table: ColumnStatistics) -> Iterator[str]:
+    if not table.rows:
+        yield f"{split:<10} no {kind}s"
+        return
+    figures = zip(table.columns, table.mean, table.std, table.low, table.high, strict=True)
+    for column, mean, std, low, high in figures:
+        yield f"{split:<10} {column:<14} {mean:>9.4f} {std:>9.4f} {low:>9.4f} {high:>9.4f}"

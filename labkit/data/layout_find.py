@@ -1,0 +1,271 @@
+"""Finding the splits and the clips of a data set in the course's layout (see `layout.py`)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from labkit.data import archives
+from labkit.data.clip import SPLITS
+from labkit.data.plain_files import unreadable
+from labkit.errors import DataError
+
+FRAME = re.compile(r"([0-9]+)\.png", re.IGNORECASE)
+"""name of a frame's picture, and its number"""
+
+_ALIASES = {
+    "training": "train",
+    "val": "validate",
+    "valid": "validate",
+    "validation": "validate",
+    "testing": "test",
+    **{name: name for name in SPLITS},
+}
+_LEFTOVERS = {
+    "__macosx",
+    "thumbs.db",
+    "desktop.ini",
+    "@eadir",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+}
+"""what macOS, Windows and disk stations leave in folders, in lower case"""
+_WITHIN_SPLIT = re.compile(r"traj_|\d+$")
+_NESTED = 3
+"""folders around everything that are opened in search of the splits"""
+_DEPTH = 3
+"""folders between a split and its clips that are opened in search of clips"""
+
+
+def canonical_split(name: str) -> str:
+    """The usual name of a split: `val`, `valid` and `validation` are `validate`."""
+    return _ALIASES.get(name.lower(), name)
+
+
+def missing_split(split: str, there_are: Iterable[str], root: Path | str) -> DataError:
+    """The error for a split that a data set does not have."""
+    return DataError(
+        f"no split {split!r}", file=root, mend=f"there are: {', '.join(there_are) or 'none'}"
+    )
+
+
+def resolve(root: Path | str, progress: bool = False) -> Path:
+    """The folder of a data set: `root` itself, or where the zip that was given is unpacked.
+
+    A zip is `root`, or the only thing in it. Unpacking happens once (see `archives.unpacked`);
+    for a folder this costs one look into it.
+
+    Raises:
+        DataError: the zip is damaged or not to be trusted, or `root` holds several zips alone.
+    """
+    root = Path(root)
+    if os.path.isfile(root) and archives.is_zip(root):  # unlike Path's, these never raise
+        return _unwrapped(archives.unpacked(root, progress=progress))
+    if os.path.isdir(root):
+        entries = scan(root)
+        zips = sorted(entry.name for entry in entries if entry.name.lower().endswith(".zip"))
+        if zips and not any(is_folder(entry) for entry in entries):
+            if len(zips) > 1:
+                mend = "unpack them, or give one of them"
+                raise DataError(f"holds only zips: {', '.join(zips)}", file=root, mend=mend)
+            return resolve(root / zips[0], progress=progress)
+    return root
+
+
+def _unwrapped(folder: Path) -> Path:
+    """A pack is often zipped together with its folder: then that folder."""
+    inner = subfolders(folder)
+    return inner[0] if len(inner) == 1 and (inner[0] / "manifest.json").is_file() else folder
+
+
+def splits(root: Path | str) -> list[str]:
+    """Names of the splits under `root`: train, validate, test first, then any others by name.
+
+    Raises:
+        DataError: `root` is no folder (or zip of one), or holds no clips.
+    """
+    return list(split_folders(root))
+
+
+def clip_folders(root: Path | str, split: str) -> list[Path]:
+    """The clip folders of a split in numeric order: by trajectory number, then by n.
+
+    Raises:
+        DataError: there is no such split (the message lists those there are), or it is empty.
+    """
+    found = split_folders(root)
+    split = canonical_split(split)
+    if split not in found:
+        for folder in empty_splits(root):
+            if canonical_split(folder.name) == split:
+                mend = f"extract it again; there are: {', '.join(found)}"
+                raise DataError("holds no clips", file=folder, mend=mend)
+        raise missing_split(split, found, root)
+    return list(_find_clips(found[split]))
+
+
+def empty_splits(root: Path | str) -> list[Path]:
+    """Folders with the name of a split, train, validate or test, that hold no clip.
+
+    Raises:
+        DataError: as `splits`.
+    """
+    found = split_folders(root)
+    around = {folder.parent for folder in found.values()}
+    named = (inner for folder in sorted(around) for inner in subfolders(folder))
+    usual = (inner for inner in named if canonical_split(inner.name) in SPLITS)
+    return [inner for inner in usual if inner not in found.values()]
+
+
+def split_folders(root: Path | str) -> dict[str, Path]:
+    """The folder of each split, by its usual name, in the usual order.
+
+    Raises:
+        DataError: as `splits`.
+    """
+    around = _around_splits(Path(root))
+    found: dict[str, Path] = {}
+    for folder in subfolders(around):
+        if next(_find_clips(folder), None) is None:
+            continue
+        name = canonical_split(folder.name)
+        if name in found:
+            what = f"has both {found[name].name} and {folder.name}, which mean the same split"
+            raise DataError(what, file=root, mend="rename or remove one of them")
+        found[name] = folder
+    if not found:
+        raise _no_clips(Path(root), around)
+    usual = [name for name in SPLITS if name in found]
+    return {name: found[name] for name in [*usual, *sorted(found.keys() - set(usual))]}
+
+
+def _around_splits(root: Path) -> Path:
+    """The folder that holds the splits: `root`, or one that an archive has put inside it."""
+    inner = resolve(root)
+    if not os.path.isdir(inner):
+        raise _no_folder(root)
+    for _ in range(_NESTED):
+        folders = {folder.name: folder for folder in subfolders(inner)}
+        _refuse_split(root, inner, list(folders))
+        if "processed_data" in folders:
+            inner = folders["processed_data"]
+        elif len(folders) == 1 and _holds_splits(*folders.values()):
+            (inner,) = folders.values()
+        else:
+            break
+    return inner
+
+
+def _holds_splits(folder: Path, depth: int = _NESTED - 1) -> bool:
+    """Whether a folder, which is not called as a split is, holds some that are."""
+    inside = subfolders(folder)
+    if canonical_split(folder.name) in SPLITS:
+        return False
+    if {canonical_split(inner.name) for inner in inside} & {*SPLITS, "processed_data"}:
+        return True
+    return depth > 0 and len(inside) == 1 and _holds_splits(inside[0], depth - 1)
+
+
+def _refuse_split(root: Path, inner: Path, folders: list[str]) -> None:
+    """Raises DataError where the folder given lies below the one that holds the splits."""
+    mend = "give the folder above, which holds the splits"
+    for name in folders:
+        if _WITHIN_SPLIT.match(name):
+            raise DataError(f"holds {name}, so it is itself a split", file=root, mend=mend)
+    if any(FRAME.fullmatch(entry.name) for entry in scan(inner)) and not folders:
+        raise DataError("is itself a clip, not a data set", file=root, mend=mend)
+
+
+def _no_folder(root: Path) -> DataError:
+    mend = "give the folder that holds train and test, or a zip of it"
+    try:
+        root.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        if isinstance(error, FileNotFoundError) and os.path.islink(root):
+            return unreadable(root, error)
+        return DataError("no such folder", file=root, mend=mend)
+    except OSError as error:
+        return unreadable(root, error)
+    if root.suffix in (".npz", ".tar", ".tfrecord", ".tfrecords"):
+        mend = "convert it first: `labkit data convert`"
+    elif root.suffix in (".7z", ".rar", ".gz", ".tgz", ".xz"):
+        mend = "unpack it first"
+    return DataError("is a file, not a data set's folder", file=root, mend=mend)
+
+
+def _no_clips(root: Path, around: Path) -> DataError:
+    mend = "expected ROOT/train/traj_512_to_767.tfrecords/0/0.png and so on"
+    for folder in [around, *subfolders(around)]:
+        records = (entry for entry in scan(folder) if re.search(r"\.tfrecords?$", entry.name))
+        if any(not is_folder(entry) for entry in records):  # the course's folders end so, too
+            mend = "it holds BAIR's official records: `labkit data convert` reads them"
+    return DataError("holds no clips in the course's layout", file=root, mend=mend)
+
+
+# ------------------------------------------------------------------------------- walking
+
+
+def _find_clips(folder: Path, depth: int = _DEPTH, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Clip folders at or below `folder`; `above` are the real paths that lead to it."""
+    above = above or (os.path.realpath(folder),)
+    entries = scan(folder)
+    folders = [entry for entry in entries if is_folder(entry)]
+    # Pictures or tables make a clip, but stray ones beside numbered folders do not.
+    deeper = any(_WITHIN_SPLIT.match(entry.name) for entry in folders)
+    is_clip = any(FRAME.fullmatch(e.name) or e.name.lower().endswith(".csv") for e in entries)
+    if (is_clip and not deeper) or (not entries and folder.name.isdigit()):
+        yield folder
+    elif depth:
+        for entry in sorted(folders, key=lambda entry: _natural(entry.name)):
+            here = os.path.join(above[-1], entry.name)
+            if entry.is_symlink() and _encloses(here := os.path.realpath(here), above):
+                continue  # a loop of links
+            yield from _find_clips(folder / entry.name, depth - 1, (*above, here))
+
+
+def _encloses(path: str, above: tuple[str, ...]) -> bool:
+    return any(place == path or place.startswith(path.rstrip(os.sep) + os.sep) for place in above)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, by name and number, without hidden ones."""
+    names = [entry.name for entry in scan(folder) if is_folder(entry)]
+    return [folder / name for name in sorted(names, key=_natural)]
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle
+        return False
+
+
+def scan(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, in no order, without hidden things (.DS_Store, ._0.png, our own
+    folders) and the leftovers of file systems (`__MACOSX`, `Thumbs.db`, `desktop.ini`).
+
+    Raises:
+        DataError: it cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not ignored(entry.name)]
+    except PermissionError:
+        raise DataError("may not be listed", file=folder, mend="change its permissions") from None
+    except OSError as error:
+        raise unreadable(folder, error) from None
+
+
+def ignored(name: str) -> bool:
+    """Whether a name is a hidden thing's or a file system's leftover."""
+    return name.startswith(".") or name.lower() in _LEFTOVERS
+
+
+def _natural(name: str) -> list[str | int]:
+    """Sort key under which `traj_2` comes before `traj_10`."""
+    parts = re.split(r"([0-9]+)", name)  # text and numbers in turn, text first
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]

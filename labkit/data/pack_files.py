@@ -1,0 +1,188 @@
+"""The files of a pack's split while they grow, clip by clip."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labkit.data.clip import Clip
+from labkit.data.packed import file_digest, new_digest
+from labkit.data.packed_split import KINDS, clip_shapes
+from labkit.errors import DataError
+from labkit.files import write_whole
+
+
+class SplitFiles:
+    """The files of one split while they grow."""
+
+    def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]], names: list[str]):
+        """
+        Args:
+            shapes: for each kind of array the clips have, the shape it has in one clip.
+            names: the clips that are there already; what lies behind them in the files goes.
+
+        Raises:
+            ValueError: the files are shorter than that.
+        """
+        folder.mkdir(exist_ok=True)
+        self.folder, self.shapes, self.names = folder, dict(shapes), names
+        self._torn = False
+        self._files: dict[str, ArrayFile] = {}
+        try:
+            for kind, shape in shapes.items():
+                self._files[kind] = ArrayFile(folder, kind, shape, len(names))
+        except BaseException:
+            self.close()
+            raise
+
+    def add(self, clip: Clip) -> None:
+        """Appends a clip that is like the others."""
+        who = f"clip {clip.name or len(self.names)}"
+        _check_alike(shapes_of(clip, who), self.shapes, who)
+        self._torn = True  # until all of it is written: Ctrl-C or a full disk may come between
+        for kind, file in self._files.items():
+            file.write(getattr(clip, kind))
+        self.names.append(clip.name)
+        self._torn = False
+
+    def sync(self) -> None:
+        """Brings the files to disk.
+
+        Raises:
+            DataError: the last clip was written only in part.
+        """
+        if self._torn:
+            what = f"a clip of {self.folder.name} was written only in part"
+            raise DataError(what, mend="run it again: it goes on from the last checkpoint")
+        for file in self._files.values():
+            file.sync()
+
+    def finish(self) -> dict[str, Any]:
+        """Completes the files and returns the split's part of the manifest."""
+        files = {kind: file.finish(len(self.names)) for kind, file in self._files.items()}
+        listed = self.folder / "names.json"
+        write_whole(listed, json.dumps(self.names))
+        files["names"] = {
+            "file": listed.name,
+            "shape": [len(self.names)],
+            "dtype": "json",
+            "bytes": listed.stat().st_size,
+            "blake2b": file_digest(listed),
+        }
+        return {"clips": len(self.names), "files": files}
+
+    def close(self) -> None:
+        """Closes the files, whatever they hold."""
+        for file in self._files.values():
+            file.close()
+
+
+class ArrayFile:
+    """An array's file that grows by one clip at a time and knows its digest."""
+
+    def __init__(self, folder: Path, kind: str, shape: tuple[int, ...], clips: int) -> None:
+        name, dtype = KINDS[kind]
+        self._path, self._shape, self._dtype = folder / name, shape, np.dtype(dtype)
+        self._path.touch()
+        self._stream = self._path.open("r+b")
+        try:
+            if self._path.suffix == ".npy":
+                self._header(clips)
+            self._start = self._stream.tell()
+            if clips and self._path.stat().st_size < self._size(clips):
+                raise ValueError(f"{self._path} is shorter than was recorded")
+            self._stream.truncate(self._size(clips))
+            self._stream.seek(0)
+            # Of what is there already; the stream stands at its end then.
+            self._digest = hashlib.file_digest(self._stream, new_digest)
+        except BaseException:
+            self.close()
+            raise
+
+    def _size(self, clips: int) -> int:
+        return self._start + clips * math.prod(self._shape) * self._dtype.itemsize
+
+    def _header(self, clips: int) -> None:
+        """Writes the header of an .npy file, which has the same length for any number of clips."""
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (clips, *self._shape),
+        }
+        self._stream.seek(0)
+        np.lib.format.write_array_header_1_0(self._stream, header)
+
+    def write(self, value: np.ndarray) -> None:
+        """Appends a clip's array."""
+        data = np.ascontiguousarray(value, self._dtype).data
+        self._stream.write(data)
+        self._digest.update(data)
+
+    def sync(self) -> None:
+        """Brings the file to disk."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def finish(self, clips: int) -> dict[str, Any]:
+        """Completes the file, closes it and returns its entry in the manifest."""
+        digest = self._digest.hexdigest()
+        if self._path.suffix == ".npy":
+            self._header(clips)
+        self.sync()
+        self._stream.close()
+        return {
+            "file": self._path.name,
+            "shape": [clips, *self._shape],
+            "dtype": self._dtype.name,
+            "bytes": self._size(clips),
+            "blake2b": file_digest(self._path) if self._path.suffix == ".npy" else digest,
+        }
+
+    def close(self) -> None:
+        """Closes the file, even where the disk is full."""
+        with contextlib.suppress(OSError):
+            self._stream.close()
+
+
+def shapes_of(clip: Clip, who: str) -> dict[str, tuple[int, ...]]:
+    """The shape of each array the clip has.
+
+    Raises:
+        DataError: the clip is not whole.
+    """
+    frames = clip.frames
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1] != 3 or not frames.size:
+        what = f"frames of {who} are {frames.dtype} {frames.shape}"
+        raise DataError(what, mend="expected uint8 (T, 3, H, W)")
+    length, _, height, width = frames.shape
+    expected = clip_shapes(length, height, width)
+    there = {kind: shape for kind, shape in expected.items() if getattr(clip, kind) is not None}
+    for kind, shape in there.items():
+        value = getattr(clip, kind)
+        if value.shape != shape:
+            what = f"{kind} of {who} have shape {value.shape}"
+            raise DataError(what, mend=f"expected {shape}")
+        if kind == "labels" and value.dtype != np.uint8:
+            raise DataError(f"labels of {who} are {value.dtype}", mend="expected uint8")
+    return there
+
+
+def _check_alike(
+    shapes: Mapping[str, tuple[int, ...]], first: Mapping[str, tuple[int, ...]], who: str
+) -> None:
+    """Raises DataError unless a clip has the shape and the parts of the split's first one."""
+    if shapes["frames"] != first["frames"]:
+        what = f"frames of {who} have shape {shapes['frames']}, the first's {first['frames']}"
+        raise DataError(what, mend="all clips of a split must have one length and size")
+    for kind in KINDS:
+        if (kind in shapes) != (kind in first):
+            what = f"{who} has {'' if kind in shapes else 'no '}{kind}, unlike the first clip"
+            raise DataError(what, mend="give them to all clips of the split, or to none")

@@ -1,0 +1,236 @@
+"""Fetches one file over HTTP, going on where an earlier call stopped.
+
+What has come is continued only by a range with `If-Range`, so a file that has changed since is
+sent whole instead of being sewn to the beginning of the older one; or without, where a known
+digest decides at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+from tqdm.auto import tqdm
+
+from labkit.data.partial import BrokeOff, Partial, size_text, validator
+from labkit.errors import DataError
+
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+"""status codes after which another try may succeed"""
+
+_REFUSED = {
+    401: "access is refused",
+    403: "access is refused",
+    404: "there is no such file",
+    410: "the file is there no more",
+}
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_HEAD = 512
+"""bytes by which a page is told from a file of data"""
+
+
+def fetch(job: Partial) -> Path:
+    """Fetches the whole file.
+
+    Returns:
+        The partial file, now complete: checking and renaming it is the caller's.
+
+    Raises:
+        DataError: the server cannot be reached, refuses, sends something else, or breaks off
+            again and again; or the disk is full. What has come so far is kept for the next call,
+            unless it is of no use.
+    """
+    furthest, tries = job.here(), 0
+    while True:
+        try:
+            _receive(job)
+            return job.file
+        except BrokeOff as broken:
+            if job.here() > furthest:
+                furthest, tries = job.here(), 0
+            if tries >= len(job.pauses):
+                kept = "; what has come is kept, and the same command goes on from there"
+                what = f"{broken}{kept if job.here() and job.can_go_on() else ''}"
+                raise DataError(what, file=job.url, mend=job.mend) from None
+            job.say(f"{broken}; trying again in {job.pauses[tries]:g} s")
+            time.sleep(job.pauses[tries])
+            tries += 1
+        except OSError as error:
+            what = f"cannot be written: {error.strerror or error}"
+            mend = "free some disk space; the same command then goes on from there"
+            raise DataError(what, file=job.file, mend=mend) from None
+
+
+def _receive(job: Partial) -> None:
+    """One request, and everything that comes of it."""
+    known = job.remembered()
+    start = job.here() if job.can_go_on() else 0
+    whole = job.size or known.get("size")
+    if start and start == whole:
+        return  # killed between the last byte and the new name
+    headers = {"Accept-Encoding": "identity"}  # lengths and ranges are those of the file itself
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if known.get("url") == job.url and (version := validator(known)):
+            headers["If-Range"] = version
+    with _answer(job, headers) as response:
+        _refuse_status(job, response, start)
+        _refuse_other_content(job, response)
+        begin, total = _extent(job, response, start, whole)
+        _refuse_size(job, total, begin)
+        if not begin:
+            job.begin(response.headers, total)
+        _store(job, response, begin, total or job.size)
+
+
+def _store(job: Partial, response: httpx.Response, begin: int, whole: int | None) -> None:
+    """Writes the body behind the first `begin` bytes, and sees that it is all there."""
+    at = begin
+    bar = tqdm(
+        desc=job.place.name,
+        total=whole,
+        initial=begin,
+        unit="B",
+        unit_scale=True,
+        disable=not job.progress,
+    )
+    with bar, job.file.open("ab") as stream:
+        for chunk in response.iter_raw():
+            head = job.file.read_bytes() + chunk if at < _HEAD else b""
+            at += len(chunk)
+            if fault := _useless(job, head, at, whole):
+                stream.close()
+                job.discard()
+                raise fault
+            stream.write(chunk)
+            stream.flush()  # a process that is killed loses nothing that has come
+            bar.update(len(chunk))
+    if whole is not None and at < whole:
+        raise BrokeOff(f"the answer ended after {at:,} of {whole:,} bytes")
+
+
+def _useless(job: Partial, head: bytes, at: int, whole: int | None) -> DataError | None:
+    """Why what has come is of no use: it is a page, whatever the server calls it, or too long.
+
+    Records and archives can begin with any byte, but have zeros among their first bytes.
+    """
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"<") and b"\0" not in head[:_HEAD]:
+        return _page(job)
+    if whole is not None and at > whole:
+        what = f"sends more than the {size_text(whole)} that the file has"
+        return DataError(what, file=job.url, mend=job.mend)
+    return None
+
+
+# ---------------------------------------------------------------------------- the answer
+
+
+@contextlib.contextmanager
+def _answer(job: Partial, headers: dict[str, str]) -> Iterator[httpx.Response]:
+    """The response; whatever fails until its last byte is put in words."""
+    try:
+        with job.client.stream("GET", job.url, headers=headers, follow_redirects=True) as response:
+            yield response
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError):
+        mend = "give one that begins with https:// or http://"
+        raise DataError("is no address of a file", file=job.url, mend=mend) from None
+    except httpx.TooManyRedirects:
+        raise DataError("redirects without end", file=job.url, mend=job.mend) from None
+    except httpx.TransportError as error:
+        words, passing = _in_words(error, job)
+        if not passing and not job.announced:  # nothing has come in this call
+            raise DataError(words, file=job.url, mend=job.mend) from None
+        raise BrokeOff(words) from None
+
+
+def _in_words(error: httpx.TransportError, job: Partial) -> tuple[str, bool]:
+    """What failed, and whether it may pass by itself."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            host = httpx.URL(job.url).host
+            return f"the host {host} cannot be found: no network, or a wrong address", False
+        if isinstance(cause, ssl.SSLError):
+            why = getattr(cause, "verify_message", None) or cause.reason or "unknown reason"
+            return f"no secure connection: {why.lower().replace('_', ' ')}", False
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.TimeoutException):
+        return "the server does not answer in time", True
+    if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+        return f"no connection: {error or 'it is refused'}", True
+    return f"the connection broke off after {size_text(job.here())}", True
+
+
+def _refuse_status(job: Partial, response: httpx.Response, start: int) -> None:
+    code = response.status_code
+    if code == 200 or (code == 206 and start):
+        return
+    if code == 416:  # there is no such range
+        job.discard()
+        why = "it announced a wrong length, or the file has changed"
+        raise BrokeOff(f"the server has nothing after the first {size_text(start)}: {why}")
+    answered = f"({code} {response.reason_phrase})".replace(" )", ")")
+    if code in _PASSING:
+        raise BrokeOff(f"the server fails {answered}")
+    words = _REFUSED.get(code, "the server answers in an unexpected way")
+    raise DataError(f"{words} {answered}", file=str(response.url), mend=job.mend)
+
+
+def _refuse_other_content(job: Partial, response: httpx.Response) -> None:
+    """Raises DataError for a page, and for a body that is not the file's own bytes."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("text/html", "application/xhtml+xml"):
+        raise _page(job, response)
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        what = f"is sent compressed ({encoding}) though it was asked for as it is"
+        raise DataError(what, file=job.url, mend=job.mend)
+
+
+def _page(job: Partial, response: httpx.Response | None = None) -> DataError:
+    url = job.url if response is None else str(response.url)
+    return DataError("the server sends a web page instead of the file", file=url, mend=job.mend)
+
+
+def _extent(
+    job: Partial, response: httpx.Response, start: int, whole: int | None
+) -> tuple[int, int | None]:
+    """Where in the file the body begins, and the bytes of the whole file where they are told."""
+    if response.status_code == 200:
+        if start:
+            job.say("the server begins anew: the file has changed, or it knows no ranges")
+        length = response.headers.get("content-length")
+        return 0, int(length) if length else None
+    told = _RANGE.fullmatch(response.headers.get("content-range", ""))
+    total = whole if told is None or told[2] == "*" else int(told[2])
+    if told is None or int(told[1]) != start or (whole is not None and total != whole):
+        job.discard()
+        raise BrokeOff("the server sends another range than was asked for")
+    return start, total
+
+
+def _refuse_size(job: Partial, total: int | None, begin: int) -> None:
+    """Says how large the file is; raises DataError where it is another, or does not fit."""
+    if job.size is not None and total is not None and total != job.size:
+        what = f"has {total:,} bytes, but the file has {job.size:,}: this is another one"
+        raise DataError(what, file=job.url, mend=job.mend)
+    folder, size = job.place.parent, total or job.size
+    free = shutil.disk_usage(folder).free
+    if not job.announced:
+        told = "of unknown size" if size is None else size_text(size)
+        have = f", {size_text(begin)} of it here already" if begin else ""
+        job.say(f"{job.place.name}: {told}{have}; {size_text(free)} free in {folder}")
+        job.announced = True
+    needed = 0 if size is None else size - job.here()
+    if needed > free:
+        what = f"{size_text(needed)} are still to come, and only {size_text(free)} are free"
+        mend = f"free {size_text(needed - free)}, or choose another disk with --out"
+        raise DataError(what, file=folder, mend=mend)

@@ -1,0 +1,130 @@
+"""benchmarks/loading.py: its parts run, and its ways load the same clips."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from labkit.data.dataset import ClipDataset
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def loading() -> ModuleType:
+    """The script, imported as `python benchmarks/loading.py` would find its parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        spec = importlib.util.spec_from_file_location("loading", FOLDER / "loading.py")
+        module = importlib.util.module_from_spec(spec)
+        patch.setitem(sys.modules, "loading", module)
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.fixture(scope="module")
+def data(loading, tmp_path_factory) -> Path:
+    """Three distinct clips, as data sets of three and of five."""
+    folder = tmp_path_factory.mktemp("sizes")
+    loading.make_sizes(folder, loading.simulated_clips(3), (3, 5))
+    return folder
+
+
+def test_every_way_loads_the_same_clips(data: Path) -> None:
+    """Else the comparison would not be fair."""
+    from loading_parts.ways import PictureDataset, SeedReportDataset
+
+    pack = ClipDataset(data / "5" / "pack", "train", windows="first")
+    assert len(pack) == 5
+    ours = pack.batch(range(5)).to("cpu")
+    folders = ClipDataset(data / "5" / "folders", "train", windows="first", source="folders")
+    root = data / "5" / "folders" / "train"
+    for dataset in (SeedReportDataset(root), PictureDataset(root)):
+        assert len(dataset) == 5
+        for number, (frames, condition) in enumerate(dataset):
+            assert torch.equal(frames, ours.frames[number])
+            assert torch.equal(condition, ours.condition[number])
+    assert torch.equal(folders.batch(range(5)).to("cpu").frames, ours.frames)
+    assert torch.equal(ours.frames[0], ours.frames[3])  # the clips repeat ...
+    assert not torch.equal(ours.frames[0], ours.frames[1])  # ... but three are distinct
+
+
+def test_a_whole_run_prints_a_row_for_each_way_and_size(loading, tmp_path: Path) -> None:
+    plan = loading.Plan(
+        distinct=2,
+        sizes=(2, 4),
+        seed_sizes=(2, 3, 4),
+        compared=4,
+        repeats=1,
+        slow_clips=4,
+        fast_clips=24,
+        full_size=30,
+    )
+    started = []
+
+    def here(work: Callable, start: str) -> object:
+        started.append(start)
+        return work()
+
+    found, full = loading.compare(plan, tmp_path, here)
+    assert started[-1] == "spawn"
+    assert set(found) == {("seed", n) for n in (2, 3, 4)} | {
+        (way, n) for way in ("png", "folders", "pack") for n in (2, 4)
+    }
+    for one in found.values():
+        assert all(value > 0 for value in (one.reading, one.as_floats, one.peak))
+    assert full.clips == 30
+    assert not math.isnan(full.reading)
+    lines = list(loading.report(plan, found, full))
+    for title in loading.TITLES.values():
+        assert sum(line.startswith(f"| {title} |") for line in lines) in (3, 4)
+    assert "| one clip at a time from PNG | " in "\n".join(lines)
+    assert any("30 clips x 30 frames" in line for line in lines)
+    assert not any("nan" in line for line in lines)
+
+
+def test_the_pack_made_of_holes_is_as_long_as_it_says_and_takes_no_disk(loading, tmp_path) -> None:
+    (clip,) = loading.simulated_clips(1)
+    loading.make_full_size(tmp_path / "full", clip, 2000)
+    dataset = ClipDataset(tmp_path / "full", "train")
+    assert (dataset.n_clips, len(dataset)) == (2000, 2000 * 19)
+    frames = tmp_path / "full" / "train" / "frames.bin"
+    assert frames.stat().st_size == 2000 * 30 * 3 * 64 * 64
+    if hasattr(frames.stat(), "st_blocks"):
+        assert frames.stat().st_blocks * 512 < 50e6
+    first, last = dataset[0], dataset[len(dataset) - 1]
+    assert torch.equal(first[0], torch.from_numpy(clip.frames[:12]))
+    assert not last[0].any()
+
+
+def resident_files() -> float:
+    """MiB of mapped files that are in this process's memory."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssFile:")[1].split()[0]) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="asks Linux")
+def test_reading_a_pack_leaves_nothing_of_its_file_in_memory(loading, tmp_path: Path) -> None:
+    """What keeps memory flat on a pack of any size: 140 MiB are read, in batches."""
+    (clip,) = loading.simulated_clips(1)
+    loading.make_full_size(tmp_path / "full", clip, 400)
+    dataset = ClipDataset(tmp_path / "full", "train", n_future=28)
+    dataset.batch([0])
+    before = resident_files()
+    for first in range(0, 400, 20):
+        dataset.batch(range(first, first + 20))
+    assert resident_files() - before < 20
+
+
+def test_options_make_plans(loading) -> None:
+    for plan in (loading.Plan(), loading.QUICK):
+        assert plan.compared in plan.sizes
+        assert plan.compared in plan.seed_sizes
+        assert plan.full_size == 43_264
