@@ -149,7 +149,7 @@ class Check:
         print(report.text())
         if self.fix is None:
             return 0 if report.ok else 1
-        from labkit.data.repair import repair
+        from labkit.data.check.repair import repair
 
         print(f"\n{repair(self.root, self.fix, resize=self.resize, progress=self.progress).text()}")
         copy = check(self.fix, self.progress)

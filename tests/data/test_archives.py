@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labkit.data import archives, layout
+from labkit.data import layout
+from labkit.data.layout import archives
 from labkit.data.pack import open_pack, write_pack
 from labkit.errors import DataError
 
@@ -125,7 +126,7 @@ def test_a_zip_is_unpacked_once_and_again_when_it_changed(tmp_path, course, make
 def test_where_nothing_can_be_written_the_cache_is_used(tmp_path, course, monkeypatch):
     file = zipped(tmp_path / "a.zip", course)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("labkit.data.archives.os.access", lambda path, mode: False)
+    monkeypatch.setattr("labkit.data.layout.archives.os.access", lambda path, mode: False)
     folder = archives.unpacked(file)
     assert folder.is_relative_to(tmp_path / "cache" / "labkit" / "unpacked")
     assert layout.splits(file) == ["train", "test"]
@@ -277,7 +278,7 @@ def test_a_broken_newer_zip_leaves_the_earlier_folder(tmp_path, course):
 def test_a_zip_larger_than_the_disk_is_refused_beforehand(tmp_path, course, monkeypatch):
     file = zipped(tmp_path / "a.zip", course)
     disk = namedtuple("disk", "total used free")(1000, 0, archives.KEPT_FREE + 4096)
-    monkeypatch.setattr("labkit.data.archives.shutil.disk_usage", lambda path: disk)
+    monkeypatch.setattr("labkit.data.layout.archives.shutil.disk_usage", lambda path: disk)
     written = []
     monkeypatch.setattr(archives, "_write", lambda *args: written.append(args))
     with pytest.raises(DataError, match=r"needs 269 MB to unpack; 268 MB are free"):

@@ -19,11 +19,13 @@ import psutil
 import pytest
 from bair_records import features, write_records
 
-from labkit.data import convert_pieces, convert_records, layout
+from labkit.data import layout
 from labkit.data.check import check
 from labkit.data.convert import convert
-from labkit.data.convert_sources import open_source
-from labkit.data.convert_workers import in_order
+from labkit.data.convert import pieces as convert_pieces
+from labkit.data.convert import records as convert_records
+from labkit.data.convert.sources import open_source
+from labkit.data.convert.workers import in_order
 from labkit.data.pack import open_pack
 from labkit.errors import DataError
 
@@ -390,7 +392,7 @@ def test_a_layout_adds_its_splits_and_replaces_none(bair, tmp_path):
 RUN = """
 import os, signal, sys
 from pathlib import Path
-from labkit.data import convert_records
+from labkit.data.convert import records as convert_records
 from labkit.data.convert import convert
 from labkit.data.pack import PackWriter
 import PIL.Image

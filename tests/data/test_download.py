@@ -25,8 +25,8 @@ import numpy as np
 import pytest
 
 from labkit.data import download as module
+from labkit.data.convert.tfrecord import masked_crc
 from labkit.data.download import OFFICIAL, Official, check_file, download
-from labkit.data.tfrecord import masked_crc
 from labkit.errors import DataError, LabkitError
 
 NAME = OFFICIAL["bair-test"].name

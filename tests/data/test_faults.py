@@ -137,7 +137,8 @@ BEGIN = {
     """,
     "killed at the last clip": """
         import os, signal
-        from labkit.data import layout, layout_read
+        from labkit.data import layout
+        from labkit.data.layout import read as layout_read
         read, count = layout_read.read_clip, iter(range(99))
         def dies(folder):
             os.kill(os.getpid(), signal.SIGKILL) if next(count) == 3 else None

@@ -373,7 +373,7 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch, make_cl
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
-    monkeypatch.setattr("labkit.data.layout_find.os.scandir", refuse)
+    monkeypatch.setattr("labkit.data.layout.find.os.scandir", refuse)
     with pytest.raises(DataError, match="may not be listed") as caught:
         layout.clip_folders(tmp_path, "train")
     assert caught.value.file == tmp_path / "train" / "traj_0"

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from labkit.data import pack_files
+from labkit.data.pack import files as pack_files
 from labkit.data.pack import open_pack, write_pack
 from labkit.errors import DataError
 

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from labkit.data import pack_files
 from labkit.data.pack import PackWriter, open_pack, write_pack
+from labkit.data.pack import files as pack_files
 from labkit.errors import DataError
 
 

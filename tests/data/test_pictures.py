@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from labkit.data.pictures import MOST_PIXELS, read_picture, read_pictures
+from labkit.data.layout.pictures import MOST_PIXELS, read_picture, read_pictures
 from labkit.errors import DataError
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -164,7 +164,7 @@ def forbids(patch, file):
         raise PermissionError(13, "Permission denied", str(path))
 
     file.write_bytes(WHOLE)
-    patch.setattr("labkit.data.plain_files.os.open", refuse)
+    patch.setattr("labkit.data.layout.plain_files.os.open", refuse)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from PIL import Image
 from labkit.cli import main
 from labkit.data import layout
 from labkit.data.check import check
+from labkit.data.check.mend_clip import mended_table, resized
+from labkit.data.check.repair import repair
 from labkit.data.clip import Clip
-from labkit.data.mend_clip import mended_table, resized
 from labkit.data.pack import ensure_pack
-from labkit.data.repair import repair
 from labkit.errors import DataError
 
 

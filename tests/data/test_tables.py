@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, note, settings
 from hypothesis import strategies as st
 
-from labkit.data.tables import parse_table, read_table, write_table
+from labkit.data.layout.tables import parse_table, read_table, write_table
 from labkit.errors import DataError
 
 ONE_TO_EIGHT = np.arange(1, 9, dtype=np.float32).reshape(2, 4)
@@ -148,7 +148,7 @@ def forbids(monkeypatch, file):
         raise PermissionError(13, "Permission denied", str(path))
 
     file.write_text("1,2,3,4\n")
-    monkeypatch.setattr("labkit.data.plain_files.os.open", refuse)
+    monkeypatch.setattr("labkit.data.layout.plain_files.os.open", refuse)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from bair_records import example, features, framed, without, write_records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labkit.data import convert_example
 from labkit.data.clip import Clip
-from labkit.data.convert_example import read_example
-from labkit.data.tfrecord import masked_crc, read_records, scan_records
+from labkit.data.convert import example as convert_example
+from labkit.data.convert.example import read_example
+from labkit.data.convert.tfrecord import masked_crc, read_records, scan_records
 from labkit.errors import DataError
 
 NAME = "traj_0_to_255.tfrecords"

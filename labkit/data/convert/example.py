@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from jaxtyping import Float32, UInt8
 
 from labkit.data.clip import Clip
-from labkit.data.tfrecord import AGAIN
+from labkit.data.convert.tfrecord import AGAIN
 from labkit.errors import DataError
 
 Camera = Literal["aux1", "main"]

@@ -1,4 +1,4 @@
-"""Writing clips in the course's layout (see `layout.py`)."""
+"""Writing clips in the course's layout (see the package)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tqdm.auto import tqdm
 
 from labkit.data.atomic import replacing
 from labkit.data.clip import Clip
-from labkit.data.layout_find import scan
-from labkit.data.tables import write_table
+from labkit.data.layout.find import scan
+from labkit.data.layout.tables import write_table
 from labkit.errors import DataError
 
 CLIPS_A_FOLDER = 256

@@ -1,4 +1,4 @@
-"""Finding the splits and the clips of a data set in the course's layout (see `layout.py`)."""
+"""Finding the splits and the clips of a data set in the course's layout (see the package)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from labkit.data import archives
 from labkit.data.clip import SPLITS
-from labkit.data.plain_files import unreadable
+from labkit.data.layout import archives
+from labkit.data.layout.plain_files import unreadable
 from labkit.errors import DataError
 
 FRAME = re.compile(r"([0-9]+)\.png", re.IGNORECASE)

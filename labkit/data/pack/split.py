@@ -1,4 +1,4 @@
-"""One split of a pack: its arrays, mapped, and windows of them, copied (format: `pack.py`)."""
+"""One split of a pack: its arrays, mapped, and windows of them, copied (format: the package)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from labkit.data.plain_files import read_plain
+from labkit.data.layout.plain_files import read_plain
 from labkit.errors import DataError
 
 MOST_BYTES = 1 << 24

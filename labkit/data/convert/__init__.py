@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from labkit.data.clip import Clip
-from labkit.data.convert_example import FRAMES, SIZE, Camera
-from labkit.data.convert_records import records_to_layout, records_to_pack
-from labkit.data.convert_sources import open_source
+from labkit.data.convert.example import FRAMES, SIZE, Camera
+from labkit.data.convert.records import records_to_layout, records_to_pack
+from labkit.data.convert.sources import open_source
 from labkit.data.layout import write_split
+from labkit.data.layout.tables import to_float32
 from labkit.data.pack import write_pack
-from labkit.data.tables import to_float32
 from labkit.errors import DataError
 
 FRAMES_KEY = "aux1_image"

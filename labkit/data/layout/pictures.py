@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from labkit.data.plain_files import read_plain
+from labkit.data.layout.plain_files import read_plain
 from labkit.errors import DataError
 
 MOST_PIXELS = 4096 * 4096

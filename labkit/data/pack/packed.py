@@ -1,4 +1,4 @@
-"""Opening a pack: its manifest, checked, and its splits (format: `pack.py`)."""
+"""Opening a pack: its manifest, checked, and its splits (format: the package)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.data import layout
-from labkit.data.packed_split import KINDS, PackedSplit, clip_shapes, remake
+from labkit.data.pack.split import KINDS, PackedSplit, clip_shapes, remake
 from labkit.errors import DataError
 
 FORMAT = "labkit pack"

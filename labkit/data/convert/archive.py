@@ -16,8 +16,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from labkit.data.convert_files import RECORDS, RecordFile, split_and_trajectories, twice
-from labkit.data.tfrecord import Stream
+from labkit.data.convert.files import RECORDS, RecordFile, split_and_trajectories, twice
+from labkit.data.convert.tfrecord import Stream
 from labkit.errors import DataError
 
 _BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)

@@ -17,7 +17,7 @@ This is the one name that the rest imports; finding, reading and writing have a 
 
 from __future__ import annotations
 
-from labkit.data.layout_find import (
+from labkit.data.layout.find import (
     FRAME,
     canonical_split,
     clip_folders,
@@ -28,8 +28,8 @@ from labkit.data.layout_find import (
     split_folders,
     splits,
 )
-from labkit.data.layout_read import read_clip, read_conditions, table_columns
-from labkit.data.layout_write import (
+from labkit.data.layout.read import read_clip, read_conditions, table_columns
+from labkit.data.layout.write import (
     CLIPS_A_FOLDER,
     FIRST_TRAJECTORY,
     write_clip,

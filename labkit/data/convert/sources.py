@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from labkit.data.clip import SPLITS
-from labkit.data.convert_archive import in_archive, streamed
-from labkit.data.convert_files import (
+from labkit.data.convert.archive import in_archive, streamed
+from labkit.data.convert.files import (
     RECORDS,
     RecordFile,
     no_records,
@@ -19,7 +19,7 @@ from labkit.data.convert_files import (
     split_and_trajectories,
     twice,
 )
-from labkit.data.tfrecord import Stream
+from labkit.data.convert.tfrecord import Stream
 from labkit.errors import DataError
 
 _DEPTH = 3

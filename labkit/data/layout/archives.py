@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from labkit.data.atomic import put, temporary, writing
-from labkit.data.plain_files import unreadable
+from labkit.data.layout.plain_files import unreadable
 from labkit.errors import DataError
 
 TAKEN = {".png", ".csv", ".npz", ".json", ".bin", ".npy"}

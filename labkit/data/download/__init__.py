@@ -19,9 +19,9 @@ import filelock
 import httpx
 from tqdm.auto import tqdm
 
-from labkit.data.partial import PAUSES, Partial, size_text
-from labkit.data.tfrecord import read_records
-from labkit.data.transfer import fetch
+from labkit.data.convert.tfrecord import read_records
+from labkit.data.download.partial import PAUSES, Partial, size_text
+from labkit.data.download.transfer import fetch
 from labkit.errors import DataError
 from labkit.files import write_whole
 

@@ -11,11 +11,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from labkit.data import layout
+from labkit.data.check.clip_faults import all_faults
+from labkit.data.check.findings import CheckReport, Duplicate, SplitReport, unusual
 from labkit.data.clip import Clip
-from labkit.data.clip_faults import all_faults
-from labkit.data.findings import CheckReport, Duplicate, SplitReport, unusual
 from labkit.data.pack import is_pack, open_pack
-from labkit.data.packed import PackedSplit
+from labkit.data.pack.packed import PackedSplit
 from labkit.errors import DataError
 
 KEPT_FIRST = ("test", "validate", "train")

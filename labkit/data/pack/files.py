@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from labkit.data.clip import Clip
-from labkit.data.packed import file_digest, new_digest
-from labkit.data.packed_split import KINDS, clip_shapes
+from labkit.data.pack.packed import file_digest, new_digest
+from labkit.data.pack.split import KINDS, clip_shapes
 from labkit.errors import DataError
 from labkit.files import write_whole
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 from tqdm.auto import tqdm
 
-from labkit.data.partial import BrokeOff, Partial, size_text, validator
+from labkit.data.download.partial import BrokeOff, Partial, size_text, validator
 from labkit.errors import DataError
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}

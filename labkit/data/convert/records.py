@@ -17,11 +17,11 @@ from tqdm.auto import tqdm
 from labkit.data import layout
 from labkit.data.atomic import clear_lasting, lasting, writing
 from labkit.data.clip import Clip
-from labkit.data.convert_example import Camera
-from labkit.data.convert_files import SPLIT_RULE, RecordFile
-from labkit.data.convert_pieces import Piece, clip_folder, pieces, read_piece, write_piece
-from labkit.data.convert_sources import Source
-from labkit.data.convert_workers import in_order
+from labkit.data.convert.example import Camera
+from labkit.data.convert.files import SPLIT_RULE, RecordFile
+from labkit.data.convert.pieces import Piece, clip_folder, pieces, read_piece, write_piece
+from labkit.data.convert.sources import Source
+from labkit.data.convert.workers import in_order
 from labkit.data.pack import PackWriter
 from labkit.errors import DataError
 from labkit.files import write_whole

@@ -1,4 +1,4 @@
-"""PackWriter: the one way a pack is written, clip by clip, whole or not at all (format: `pack.py`).
+"""PackWriter: the one way a pack is written, clip by clip, whole or not at all.
 
 While it is written, a pack lies in a hidden folder beside its place:
 
@@ -19,8 +19,8 @@ from typing import Any
 from labkit.data import layout
 from labkit.data.atomic import clear_lasting, lasting, put, temporary, writing
 from labkit.data.clip import SPLITS, Clip
-from labkit.data.pack_files import SplitFiles, shapes_of
-from labkit.data.packed import (
+from labkit.data.pack.files import SplitFiles, shapes_of
+from labkit.data.pack.packed import (
     FORMAT,
     MANIFEST,
     VERSION,

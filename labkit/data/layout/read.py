@@ -1,4 +1,4 @@
-"""Reading and checking one clip's folder in the course's layout (see `layout.py`)."""
+"""Reading and checking one clip's folder in the course's layout (see the package)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from labkit.data.clip import Clip
-from labkit.data.layout_find import FRAME, scan
-from labkit.data.pictures import read_pictures
-from labkit.data.plain_files import unreadable
-from labkit.data.tables import Table, parse_table
+from labkit.data.layout.find import FRAME, scan
+from labkit.data.layout.pictures import read_pictures
+from labkit.data.layout.plain_files import unreadable
+from labkit.data.layout.tables import Table, parse_table
 from labkit.errors import DataError
 
 _ACTIONS = {"action", "actions"}

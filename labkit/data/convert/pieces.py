@@ -9,11 +9,11 @@ from pathlib import Path
 
 from labkit.data import layout
 from labkit.data.clip import Clip
-from labkit.data.convert_archive import readable
-from labkit.data.convert_example import Camera, read_example
-from labkit.data.convert_files import RecordFile, no_records, open_at
-from labkit.data.convert_sources import Source
-from labkit.data.tfrecord import FOOTER, Stream, read_data, read_records, scan_records
+from labkit.data.convert.archive import readable
+from labkit.data.convert.example import Camera, read_example
+from labkit.data.convert.files import RecordFile, no_records, open_at
+from labkit.data.convert.sources import Source
+from labkit.data.convert.tfrecord import FOOTER, Stream, read_data, read_records, scan_records
 from labkit.errors import DataError
 
 AT_ONCE = 8

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from labkit.data import layout
-from labkit.data.pictures import read_picture
-from labkit.data.tables import parse_table
+from labkit.data.layout.pictures import read_picture
+from labkit.data.layout.tables import parse_table
 from labkit.errors import DataError
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from labkit.data.clip import SPLITS
+from labkit.data.convert.tfrecord import Stream
 from labkit.data.layout import canonical_split
-from labkit.data.tfrecord import Stream
 from labkit.errors import DataError
 
 SPLIT_RULE = (

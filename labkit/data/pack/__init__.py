@@ -24,14 +24,14 @@ from tqdm.auto import tqdm
 
 from labkit.data import layout
 from labkit.data.clip import Clip
-from labkit.data.pack_writer import PackWriter
-from labkit.data.packed import (
+from labkit.data.pack.packed import (
     Pack,
     PackedSplit,
     is_pack,
     new_digest,
     open_pack,
 )
+from labkit.data.pack.writer import PackWriter
 from labkit.errors import DataError
 
 __all__ = ["Pack", "PackWriter", "PackedSplit", "ensure_pack", "is_pack", "open_pack", "write_pack"]
