@@ -27,9 +27,9 @@ labkit.lab_setup()
 # %%
 import torch
 
-from labkit.config import preset
 from labkit.data.simulator import simulate_clip
 from labkit.model import VideoCVAE
+from labkit.presets import preset
 from labkit.results import window_of
 
 config = preset("smoke")

@@ -18,8 +18,9 @@ import labkit.demo
 import labkit.learning
 from labkit.cli import LABKIT, main
 from labkit.cli.reading import Group
-from labkit.config import PRESETS, Config, preset
+from labkit.config import Config
 from labkit.errors import TrainingError
+from labkit.presets import PRESETS, preset
 
 
 @pytest.fixture(autouse=True)
@@ -238,7 +239,7 @@ def test_train_takes_the_preset_wherever_it_stands(name: str, trained: list[Trai
 
 def test_train_takes_any_field_of_the_config(trained: list[Trained]) -> None:
     line = (
-        "train course --training.epochs 3 --data.root X --model.film --kl.max_weight 0.5 --seed 9"
+        "train course --training.epochs 3 --data.root X --model.align --kl.max_weight 0.5 --seed 9"
     )
     assert main(line.split()) == 0
     course = preset("course")
@@ -247,7 +248,7 @@ def test_train_takes_any_field_of_the_config(trained: list[Trained]) -> None:
         seed=9,
         training=dataclasses.replace(course.training, epochs=3),
         data=dataclasses.replace(course.data, root="X"),
-        model=dataclasses.replace(course.model, film=True),
+        model=dataclasses.replace(course.model, align=True),
         kl=dataclasses.replace(course.kl, max_weight=0.5),
     )
 

@@ -20,8 +20,9 @@ from labkit.cli.commands import (
     require_run,
 )
 from labkit.cli.reading import Group, find, read
-from labkit.config import PRESETS, Config, preset
+from labkit.config import Config
 from labkit.errors import LabkitError
+from labkit.presets import PRESETS, preset
 
 LABKIT = Group(
     "A lab on conditional video prediction: from the CVAE's ELBO to predicted frames.",

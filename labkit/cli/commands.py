@@ -14,8 +14,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from labkit.config import PRESETS, Config
+from labkit.config import Config
 from labkit.errors import DataError, LabkitError, RunError
+from labkit.presets import PRESETS
 
 Flag = FlagCreatePairsOff[bool]
 

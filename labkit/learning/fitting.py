@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -49,19 +50,33 @@ class VideoTask:
         return DataLoader(self.clips, batch_sampler=sampler, collate_fn=identity)
 
     def losses(self, batch: Batch, update: int, weights: Mapping[str, float]) -> dict[str, Tensor]:
-        """The objective on one batch; a coin decides for the whole batch which frames are fed."""
+        """The objective on one batch."""
         batch = batch.to(self.device)
         seed = seed_of(self.config.seed, "draws", update)
-        coin = np.random.default_rng(seed).random()
         rollout = self.module.rollout(
             batch.frames,
             batch.condition,
             self.config.data.n_past,
-            teacher_forced=bool(coin < weights["teacher_forcing_ratio"]),
+            teacher_forced=self._toss(seed, *batch.frames.shape[:2], weights),
             generator=torch.Generator(self.device).manual_seed(seed),
         )
-        objective = negative_elbo(rollout, batch.frames[:, 1:], weights["kl_weight"])
+        objective = negative_elbo(
+            rollout,
+            batch.frames[:, 1:],
+            weights["kl_weight"],
+            self.config.model.observation,
+            self.config.kl,
+        )
         return vars(objective)
+
+    def _toss(
+        self, seed: int, clips: int, n_frames: int, weights: Mapping[str, float]
+    ) -> Bool[Tensor, "B T-1"]:
+        """Which steps are fed the true frame: one coin a batch, a clip, or a step of a clip."""
+        coin = self.config.teacher_forcing.coin
+        shape = {"batch": (1, 1), "clip": (clips, 1), "step": (clips, n_frames - 1)}[coin]
+        heads = np.random.default_rng(seed).random(shape) < weights["teacher_forcing_ratio"]
+        return torch.from_numpy(heads).expand(clips, n_frames - 1)
 
     def schedule(self, epoch: int) -> dict[str, float]:
         """KL weight and teacher-forcing ratio of an epoch, counted from 0."""

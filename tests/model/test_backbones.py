@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from labkit.config import COURSE, SMOKE
 from labkit.model.backbones import Block, Decoder, Encoder
 from labkit.model.recurrent import FramePredictor, GaussianLSTM
+from labkit.presets import COURSE, SMOKE
 
 
 def count(module: nn.Module) -> int:

@@ -8,20 +8,21 @@ import inspect
 import pytest
 import torch
 
-from labkit.config import PRESETS, SMOKE, ModelConfig
+from labkit.config import ModelConfig
 from labkit.errors import ShapeError
 from labkit.model import VideoCVAE
+from labkit.presets import PRESETS, SMOKE
 
 N_PAST, HORIZON = 2, 4
 TINY = SMOKE.model
 REFERENCE = dataclasses.replace(
     TINY,
     skip="last_context",
-    film=False,
+    conditioning="input",
     posterior_condition=False,
     output="sigmoid",
     norm="batch",
-    predictor_norm=True,
+    predictor_norm="batch",
     normalise_condition=False,
 )
 VARIANTS = {
@@ -29,7 +30,7 @@ VARIANTS = {
     "reference": REFERENCE,
     "target condition": dataclasses.replace(TINY, condition_at="target"),
     "vgg64": dataclasses.replace(REFERENCE, backbone="vgg64"),
-    "composed, skips of the context": dataclasses.replace(TINY, skip="last_context"),
+    "flow, skips of the context": dataclasses.replace(TINY, skip="last_context"),
 }
 
 
