@@ -140,7 +140,7 @@ def test_help_does_not_wait_for_torch() -> None:
         ("train dmeo", "'dmeo' for argument 'preset'. Expected one of ('demo', 'course', 'spec'"),
         ("train --training.epochs x", "--training.epochs: invalid literal for int()"),
         ("train --training.epochs 0", "TrainingConfig.epochs is 0; allowed: 1.."),
-        ("train --model.skip none", "'--model.skip'. Expected one of ('last_context', 'previous')"),
+        ("train --model.skip none", "'--model.skip'. Expected one of ('last_context', 'previous'"),
         ("train --out", "missing value for argument '--out'"),
         ("train --resume --out nowhere", "nowhere: not the folder of a run"),
         ("train smoke --no-progress", "data/simulated: no such folder"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from labkit.config import Config
 from labkit.data.dataset import Batch, ClipDataset, identity
 from labkit.errors import LabkitError, RunError
 from labkit.evaluation.protocol import validation_psnr
+from labkit.fields import differences
 from labkit.learning.checkpoint import CHECKPOINT, CONFIG, save_model
 from labkit.learning.history import EpochRow
 from labkit.learning.objective import negative_elbo
@@ -71,7 +71,7 @@ class VideoTask:
 
     def _toss(
         self, seed: int, clips: int, n_frames: int, weights: Mapping[str, float]
-    ) -> Bool[Tensor, "B T-1"]:
+    ) -> Bool[Tensor, "{clips} {n_frames}-1"]:
         """Which steps are fed the true frame: one coin a batch, a clip, or a step of a clip."""
         coin = self.config.teacher_forcing.coin
         shape = {"batch": (1, 1), "clip": (clips, 1), "step": (clips, n_frames - 1)}[coin]
@@ -150,7 +150,7 @@ def _claim(run: Path, config: Config, resume: bool) -> None:
     if resume:
         if not (run / CONFIG).is_file():
             raise RunError("no run to resume", file=run, mend="train without --resume")
-        differing = differing_fields(Config.load(run / CONFIG), config)
+        differing = differences(Config.load(run / CONFIG).to_dict(), config.to_dict())
         if differing:
             raise RunError(
                 f"the run was made with other settings: {'; '.join(differing)}",
@@ -163,17 +163,3 @@ def _claim(run: Path, config: Config, resume: bool) -> None:
             file=run,
             mend="add --resume to go on with it, or choose another folder",
         )
-
-
-def differing_fields(old: Config, new: Config) -> list[str]:
-    """The fields in which two configs differ, each as "name: old -> new"."""
-    found = []
-    for item in dataclasses.fields(old):
-        a, b = getattr(old, item.name), getattr(new, item.name)
-        if not dataclasses.is_dataclass(a):
-            found += [f"{item.name}: {a} -> {b}"] if a != b else []
-            continue
-        for part in dataclasses.fields(a):
-            x, y = getattr(a, part.name), getattr(b, part.name)
-            found += [f"{item.name}.{part.name}: {x} -> {y}"] if x != y else []
-    return found

@@ -21,16 +21,27 @@ def check_rollout(
     Raises:
         ShapeError: they do not fit the model; the message says what was expected and what came.
     """
-    side = model.config.frame_size
-    if frames.ndim != 5 or tuple(frames.shape[2:]) != (3, side, side):
-        raise ShapeError(f"frames are {tuple(frames.shape)}; expected (B, T, 3, {side}, {side})")
-    if not frames.is_floating_point():
-        raise ShapeError(f"frames are {frames.dtype}; expected floats in [0, 1]")
-    if n_past < 1 or horizon < 0:
-        raise ShapeError(f"n_past is {n_past} and the horizon {horizon}; expected at least 1")
-    _check_range(frames)
-    needed = n_past + horizon - (1 if model.config.condition_at == "previous" else 0)
-    _check_condition(model, condition, len(frames), needed)
+    _check_frames(model, frames)
+    if n_past < 1 or horizon < 1:
+        came = f"{n_past} context frames and {horizon} to predict"
+        raise ShapeError(f"there are {came}; expected at least 1 of each")
+    _check_condition(model, condition, len(frames), n_past + horizon)
+
+
+def check_context(model: VideoCVAE, context: Tensor, condition: Tensor) -> None:
+    """Checks frames (B, n_past, 3, S, S) and their conditions.
+
+    Raises:
+        ShapeError: as `check_rollout`.
+    """
+    _check_frames(model, context)
+    _check_condition(model, condition, len(context), context.shape[1])
+
+
+def check_samples(samples: int | None) -> None:
+    """Raises ShapeError for a number of samples below 1."""
+    if samples is not None and samples < 1:
+        raise ShapeError(f"samples is {samples}; expected at least 1, or None")
 
 
 def check_step(model: VideoCVAE, state: RolloutState, condition: Tensor) -> None:
@@ -42,9 +53,15 @@ def check_step(model: VideoCVAE, state: RolloutState, condition: Tensor) -> None
     expected = (len(state.frame), model.condition_size)
     if tuple(condition.shape) != expected:
         raise ShapeError(f"the condition is {tuple(condition.shape)}; expected {expected}")
+    _check_finite(condition)
 
 
-def _check_range(frames: Tensor) -> None:
+def _check_frames(model: VideoCVAE, frames: Tensor) -> None:
+    side = model.config.frame_size
+    if frames.ndim != 5 or tuple(frames.shape[2:]) != (3, side, side) or not frames.numel():
+        raise ShapeError(f"frames are {tuple(frames.shape)}; expected (B, T, 3, {side}, {side})")
+    if not frames.is_floating_point():
+        raise ShapeError(f"frames are {frames.dtype}; expected floats in [0, 1]")
     low, high = (bound.item() for bound in frames.detach().aminmax())
     # A comparison with NaN is false, and so is this whole.
     if not (low >= 0 and high <= 1):
@@ -52,7 +69,9 @@ def _check_range(frames: Tensor) -> None:
         raise ShapeError(f"frames {came}; expected floats in [0, 1]")
 
 
-def _check_condition(model: VideoCVAE, condition: Tensor, clips: int, needed: int) -> None:
+def _check_condition(model: VideoCVAE, condition: Tensor, clips: int, n_frames: int) -> None:
+    # The last frame's own condition leads on from it, to a frame that nobody asked for.
+    needed = n_frames - (1 if model.config.condition_at == "previous" else 0)
     fits = (
         condition.ndim == 3
         and condition.shape[0] == clips
@@ -62,5 +81,12 @@ def _check_condition(model: VideoCVAE, condition: Tensor, clips: int, needed: in
     if not fits:
         expected = f"({clips}, at least {needed}, {model.condition_size})"
         raise ShapeError(f"the condition is {tuple(condition.shape)}; expected {expected}")
-    if not condition.is_floating_point() or not condition.isfinite().all():
-        raise ShapeError("the condition holds values that are not finite floats")
+    _check_finite(condition)
+
+
+def _check_finite(condition: Tensor) -> None:
+    if not condition.is_floating_point():
+        raise ShapeError(f"the condition is {condition.dtype}; expected finite floats")
+    bad = int((~condition.isfinite()).sum())
+    if bad:
+        raise ShapeError(f"the condition holds NaN or infinity ({bad} x); expected finite floats")

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from labkit.config import ModelConfig
 from labkit.errors import RunError
@@ -48,8 +48,9 @@ def load_reference(model: VideoCVAE, states: Mapping[str, StateDict]) -> None:
         states: the state dict of each of `PARTS`, by the reference's names; `prior` where the
             model has one.
     Raises:
-        RunError: a part or a tensor is missing, left over, or of another shape; the message names
-            it. The model is then as it was.
+        RunError: a part or a tensor is missing, left over, or of another shape, or the model has
+            parts that have no counterpart there; the message names it. The model is then as it
+            was.
     """
     wanted = {name for name, own in PARTS.items() if getattr(model, own) is not None}
     if set(states) != wanted:
@@ -168,8 +169,17 @@ def _counters(state: StateDict) -> set[str]:
     return {name for name in state if re.search(r"(^|\.)num_batches_tracked$", name)}
 
 
-def _fits(model: nn.Module, renamed: StateDict) -> None:
+def _fits(model: VideoCVAE, renamed: StateDict) -> None:
     own = model.state_dict()
+    # The reference has no units of a condition: it is given as it is.
+    kept = _counters(own) | {"condition_mean", "condition_std"}
+    extra = sorted(set(renamed) ^ (set(own) - kept))
+    if extra or model.config.normalise_condition:
+        what = extra[0] if extra else "model.normalise_condition"
+        raise RunError(
+            f"this model and the public implementations differ in {what}",
+            mend="start from the presets course, spec or svg",
+        )
     for name, value in renamed.items():
         if own[name].shape != value.shape:
             raise RunError(

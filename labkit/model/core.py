@@ -196,9 +196,13 @@ class Core(nn.Module):
         """Which of the encoder's maps has an eighth of the frame's side."""
         return 3 if self.config.backbone == "vgg64" else 2
 
-    def _source(self, n_past: int, generator: torch.Generator | None) -> int:
+    def _source(self, n_past: int) -> int:
         """The context frame whose skip features serve the steps after it."""
-        if self.config.skip == "random_context" and self.training:
-            device = None if generator is None else generator.device
-            return int(torch.randint(n_past, (), generator=generator, device=device))
         return 0 if self.config.skip == "first" else n_past - 1
+
+    def _training_source(self, n_past: int, generator: torch.Generator | None) -> int:
+        """The same in a training rollout, which may draw it."""
+        if self.config.skip != "random_context" or not self.training:
+            return self._source(n_past)
+        device = None if generator is None else generator.device
+        return int(torch.randint(n_past, (), generator=generator, device=device))

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labkit.model.arguments import check_rollout, check_step
+from labkit.model.arguments import check_context, check_rollout, check_samples, check_step
 from labkit.model.backbones import Skips
 from labkit.model.core import Core
 from labkit.model.gaussian import Gaussian, joined
@@ -60,7 +60,7 @@ class VideoCVAE(Core):
             fed.to(frames.device),
             self._noise(steps, generator),
             n_past,
-            self._source(n_past, generator),
+            self._training_source(n_past, generator),
         )
         return Rollout(made, q, p, self.log_variance)
 
@@ -112,6 +112,7 @@ class VideoCVAE(Core):
         """
         n_past = context.shape[1]
         check_rollout(self, context, condition, n_past, horizon)
+        check_samples(samples)
         steps = self._conditions(condition, n_past + horizon)
         steps = steps if samples is None else steps.repeat_interleave(samples, dim=0)
         noise = self._noise(steps, generator if sample else None, zero=not sample)
@@ -143,7 +144,7 @@ class VideoCVAE(Core):
         Raises:
             ShapeError: frames or condition do not fit the model.
         """
-        check_rollout(self, context, condition, context.shape[1], 0)
+        check_context(self, context, condition)
         steps = self._conditions(condition, context.shape[1])
         return self._start(context, steps, self._noise(steps, generator, zero=not sample), 1)
 
@@ -179,7 +180,7 @@ class VideoCVAE(Core):
         """The state after the context, `samples` times a clip: N = B * samples."""
         n_past = context.shape[1]
         encoded = self._encode(context)
-        source = self._source(n_past, None)
+        source = self._source(n_past)
         own = self.config.skip == "previous"
         skips = [] if own else self.decoder.prepare(encoded[source : source + 1].maps)
         last = context[:, -1]
