@@ -168,7 +168,7 @@ def judged(run: Path, data: Path, clips: int, samples: int) -> dict[str, float]:
             deviation = many.std(dim=1).mean(dim=2)  # (B, 10, H, W)
             for label, name in enumerate(spread):
                 spread[name].append(deviation[labels == label].mean().item())
-            best = psnr(many, future[:, None]).mean(-1).amax(1)
+            best = psnr(many, future[:, None].expand_as(many)).mean(-1).amax(1)
             whole.setdefault("best of N", []).append(best)
     told = {name: torch.cat(parts).mean().item() for name, parts in whole.items()}
     for name, table in regions.items():
