@@ -1,4 +1,4 @@
-"""Every hyper-parameter, documented where it is declared, and the presets built from them.
+"""Every hyper-parameter, documented where it is declared (presets of them: `presets.py`).
 
 A config is a tree of frozen dataclasses. It is checked when it is made, saved as
 `config.json` in the run it produced, and reads back to an equal object.
@@ -16,6 +16,9 @@ from labkit.errors import ConfigError
 from labkit.fields import Between, Checked, build
 from labkit.files import write_whole
 
+CONDITION_SIZES = {"action+position": 7, "action": 4, "none": 0}
+"""Columns of each kind of condition."""
+
 
 @dataclass(frozen=True)
 class DataConfig(Checked):
@@ -23,9 +26,9 @@ class DataConfig(Checked):
 
     root: str = "data/simulated"
     """folder of the data set: the course layout, or a pack"""
-    condition: Literal["action+position", "action"] = "action+position"
+    condition: Literal["action+position", "action", "none"] = "action+position"
     """what the model is told of the robot: 4 action columns, with or without the 3 of the
-    end-effector's position"""
+    end-effector's position; or nothing, as in action-free video prediction"""
     n_past: Annotated[int, Between(1, 100)] = 2
     """number of context frames"""
     n_future: Annotated[int, Between(1, 1000)] = 10
@@ -43,8 +46,8 @@ class DataConfig(Checked):
 
     @property
     def condition_size(self) -> int:
-        """Columns of the condition: 7 or 4."""
-        return 7 if self.condition == "action+position" else 4
+        """Columns of the condition: 7, 4 or 0."""
+        return CONDITION_SIZES[self.condition]
 
 
 @dataclass(frozen=True)
@@ -53,42 +56,75 @@ class ModelConfig(Checked):
 
     backbone: Literal["dcgan64", "vgg64"] = "dcgan64"
     """convolutional encoder and decoder, named as in SVG (Denton & Fergus 2018)"""
+    frame_size: Annotated[int, Between(32, 128)] = 64
+    """height and width of the frames in pixels, a multiple of 16"""
     width: Annotated[int, Between(4, 512)] = 64
     """channels of the backbone's first stage; each further stage doubles them, up to 8 x"""
     norm: Literal["batch", "group"] = "batch"
     """normalisation in the backbone. Batch statistics differ between training and a
-    free-running rollout; group statistics do not"""
+    free-running rollout; group statistics (Wu & He 2018) do not"""
     encoding_size: Annotated[int, Between(1, 4096)] = 128
     """size of an encoding h_t and of a predicted encoding g_t (the course's g_dim)"""
     latent_size: Annotated[int, Between(1, 4096)] = 64
     """size of the latent z_t (the course's z_dim)"""
     hidden_size: Annotated[int, Between(1, 4096)] = 256
     """hidden units of every LSTM (the course's rnn_size)"""
+    predictor: Literal["lstm", "convlstm"] = "lstm"
+    """the frame predictor LSTM_theta: over vectors, or over feature maps of an eighth of the
+    frame's side (ConvLSTM, Shi et al. 2015)"""
+    map_size: Annotated[int, Between(1, 1024)] = 64
+    """hidden channels of a ConvLSTM"""
     predictor_layers: Annotated[int, Between(1, 8)] = 2
     """layers of the frame predictor LSTM_theta"""
     posterior_layers: Annotated[int, Between(1, 8)] = 1
-    """layers of the posterior LSTM_phi"""
-    predictor_norm: bool = True
-    """batch norm between the predictor's last linear layer and its tanh, as in the course's
-    sample code; SVG has none"""
-    skip: Literal["last_context", "previous"] = "last_context"
+    """layers of the posterior LSTM_phi and of the prior LSTM_psi"""
+    predictor_norm: Literal["none", "batch", "group"] = "batch"
+    """norm between an LSTM predictor's last linear layer and its tanh: batch in the course's
+    sample code, none in SVG"""
+    prior: Literal["fixed", "learned"] = "fixed"
+    """p(z_t): N(0, I), or p_psi(z_t | x_{0:t-1}, c) of an LSTM_psi of its own (SVG-LP)"""
+    latent_levels: Annotated[int, Between(1, 3)] = 1
+    """1: the vector z_t alone; 2 and 3 add latent maps at an eighth and at a quarter of the
+    frame's side, each conditioned on those above it (after HAF-SVG, Lin et al. 2020)"""
+    level_size: Annotated[int, Between(1, 256)] = 2
+    """channels of each latent map"""
+    skip: Literal["last_context", "previous", "first", "random_context"] = "last_context"
     """which frame's encoder features the decoder sees through its skip connections: those of
-    the last context frame, or those of the frame just fed back (x_{t-1} or its prediction)"""
-    film: bool = False
-    """let the condition scale and shift the decoder's features at every stage
-    (FiLM, Perez et al. 2018), besides joining the predictor's input"""
+    the last context frame (SVG; the course's default), of the frame just fed back (x_{t-1} or
+    its prediction; SVG's last_frame_skip), of frame 0 (some public solutions), or of a context
+    frame drawn anew for each training rollout, and the last one otherwise (SRVP, Franceschi et
+    al. 2020)"""
+    align: bool = False
+    """let the decoder move the skip features by a flow of its own before it joins them (the
+    feature aligner of HAF-SVG)"""
+    conditioning: Literal["input", "film", "conv"] = "input"
+    """how the condition comes in: to the predictor's input alone, or besides to every block of
+    the decoder, as a scale and shift from an embedding of it (FiLM, Perez et al. 2018) or as a
+    conditional convolution (Choi et al. 2019)"""
     posterior_condition: bool = False
     """let the posterior see the condition, q(z_t | x_{1:t}, c), as the CVAE's equation says;
     the course's sample code leaves it out"""
-    output: Literal["sigmoid", "composed"] = "sigmoid"
-    """paint every pixel anew, or blend the previous frame moved by a dense flow, the last
-    context frame and fresh pixels under predicted masks (after Finn et al. 2016)"""
+    output: Literal["sigmoid", "flow", "cdna"] = "sigmoid"
+    """paint every pixel anew; or blend, under predicted masks, the previous frame moved by a
+    dense flow or by a few learned kernels (CDNA, Finn et al. 2016), the last context frame and
+    fresh pixels"""
+    observation: Literal["fixed", "learned", "optimal"] = "fixed"
+    """variance of p(x_t | z): fixed, so that the loss is the mean squared error (the course);
+    or one number, learned, or the one that is best for each batch (sigma-VAE, Rybkin et al.
+    2021), with which a KL weight of 1 is the ELBO itself"""
     condition_at: Literal["previous", "target"] = "previous"
     """the condition that leads from x_{t-1} to x_t: c_{t-1}, or c_t, which some public
     solutions use and which tells where the arm has arrived"""
     normalise_condition: bool = False
     """scale each condition column to mean 0 and deviation 1 over the training windows; the
     statistics are saved with the weights"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.frame_size % 16:
+            raise ConfigError(
+                f"ModelConfig.frame_size is {self.frame_size}; it must be a multiple of 16"
+            )
 
 
 @dataclass(frozen=True)
@@ -105,6 +141,12 @@ class KLConfig(Checked):
     ratio: Annotated[float, Between(1.0, 1000.0)] = 2.0
     """a ramp takes 1/ratio of its cycle (the course's kl_anneal_ratio; R = 1/ratio in Fu et
     al.); the weight stays at its maximum for the rest"""
+    free_bits: Annotated[float, Between(0.0, 1e6)] = 0.0
+    """nats a step, on average over a batch, that cost nothing (Kingma et al. 2016)"""
+    balance: Annotated[float, Between(0.0, 1.0)] = 0.0
+    """KL balancing (Hafner et al. 2021): the share of the KL's gradient that moves the prior
+    towards the posterior, the rest moving the posterior; 0.8 there. 0 switches it off, which
+    gives both their whole gradient; it needs a prior that is learned"""
 
 
 @dataclass(frozen=True)
@@ -119,6 +161,9 @@ class TeacherForcingConfig(Checked):
     """how much the ratio falls each epoch (the course's tfr_decay_step)"""
     lower_bound: Annotated[float, Between(0.0, 1.0)] = 0.0
     """the ratio never falls below this (the course's tfr_lower_bound)"""
+    coin: Literal["batch", "clip", "step"] = "batch"
+    """what one toss decides: a whole batch (the course), one clip's rollout, or one step of one
+    clip (Bengio et al. 2015)"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,6 +213,19 @@ class Config(Checked):
     teacher_forcing: TeacherForcingConfig = field(default_factory=TeacherForcingConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kl.balance and self.model.prior == "fixed" and self.model.latent_levels == 1:
+            raise ConfigError(
+                f"kl.balance is {self.kl.balance}, but model.prior is fixed",
+                mend="set model.prior=learned, or kl.balance=0",
+            )
+        if self.data.condition == "none" and self.model.conditioning != "input":
+            raise ConfigError(
+                f"model.conditioning is {self.model.conditioning}, but data.condition is none",
+                mend="set model.conditioning=input, or another data.condition",
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """The config as nested dictionaries of JSON's own types."""
         return dataclasses.asdict(self)
@@ -204,87 +262,3 @@ def from_dict(values: dict[str, Any]) -> Config:
         ConfigError: an unknown field (with the nearest known one) or a value out of range.
     """
     return build(Config, values, "config")
-
-
-# ---------------------------------------------------------------------------- the presets
-
-COURSE = Config(
-    data=DataConfig(windows="first"),
-    kl=KLConfig(schedule="cyclical", max_weight=1.0, cycles=3, ratio=2.0),
-    teacher_forcing=TeacherForcingConfig(),
-    model=ModelConfig(backbone="vgg64"),
-)
-"""The course's sample code: vgg64, batch norm, g 128, z 64, rnn 256, batch 12, 300 x 600."""
-
-SPEC = dataclasses.replace(
-    COURSE, model=dataclasses.replace(COURSE.model, encoding_size=64, latent_size=128)
-)
-"""As COURSE, with the sizes of the course's written specification: g 64, z 128."""
-
-REPORT = dataclasses.replace(COURSE, kl=dataclasses.replace(COURSE.kl, cycles=4))
-"""As COURSE, with the settings of the report this lab started from: 4 cycles, ratio 2."""
-
-DEMO = Config(
-    model=ModelConfig(
-        backbone="dcgan64",
-        width=16,
-        norm="group",
-        encoding_size=128,
-        latent_size=16,
-        hidden_size=128,
-        predictor_norm=False,
-        skip="previous",
-        film=True,
-        posterior_condition=True,
-        output="composed",
-        normalise_condition=True,
-    ),
-    kl=KLConfig(schedule="cyclical", max_weight=1e-5, cycles=3, ratio=2.0),
-    teacher_forcing=TeacherForcingConfig(start=1.0, decay_step=0.25),
-    training=TrainingConfig(
-        epochs=20,
-        updates_per_epoch=40,
-        batch_size=8,
-        learning_rate=0.002,
-        learning_rate_schedule="cosine",
-        gradient_clip=1.0,
-        ema_decay=0.98,
-        validation_clips=64,
-        validate_every=4,
-    ),
-)
-"""Minutes on 2 CPU cores, and the network that gets furthest in them."""
-
-SMOKE = dataclasses.replace(
-    DEMO,
-    model=dataclasses.replace(DEMO.model, width=4, encoding_size=16, latent_size=4, hidden_size=16),
-    training=dataclasses.replace(
-        DEMO.training,
-        epochs=2,
-        updates_per_epoch=4,
-        batch_size=4,
-        validation_clips=4,
-        validate_every=1,
-    ),
-)
-"""Seconds: for tests and for a first look."""
-
-PRESETS: dict[str, Config] = {
-    "demo": DEMO,
-    "course": COURSE,
-    "spec": SPEC,
-    "report": REPORT,
-    "smoke": SMOKE,
-}
-"""The presets by name."""
-
-
-def preset(name: str) -> Config:
-    """The preset of that name.
-
-    Raises:
-        ConfigError: there is no such preset; the message lists those there are.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"no preset {name!r}; there are: {', '.join(PRESETS)}")
-    return PRESETS[name]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from labkit.config import DEMO, Config
+from labkit.config import Config
 from labkit.data.simulator import simulate_pack
 from labkit.errors import RunError
 from labkit.learning import read_history, train
 from labkit.learning.checkpoint import CHECKPOINT, CONFIG
 from labkit.learning.fitting import check_minutes
+from labkit.presets import DEMO
 from labkit.results import REPORT, evaluate_run
 
 CLIPS = {"train": 2048, "validate": 256, "test": 256}

@@ -79,3 +79,15 @@ def build(kind: type, values: Any, where: str) -> Any:
             for name, value in values.items()
         }
     )
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:
+    """The fields in which two configs, as nested dictionaries, differ: "name: old -> new"."""
+    found = []
+    for name in [*old, *(name for name in new if name not in old)]:
+        a, b = old.get(name, "nothing"), new.get(name, "nothing")
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{where}{name}.")
+        elif a != b:
+            found.append(f"{where}{name}: {a} -> {b}")
+    return found

@@ -158,7 +158,7 @@ def window_of(clip: Clip, config: Config, name: Path | str) -> tuple[torch.Tenso
         raise DataError(
             f"the clip has {len(clip.frames)} frames; the run needs {needed}", file=name
         )
-    condition = clip.actions
+    condition = clip.actions[:, : config.data.condition_size]
     if config.data.condition == "action+position":
         if clip.positions is None:
             raise DataError(

@@ -27,9 +27,9 @@ labkit.lab_setup()
 # %%
 import torch
 
-from labkit.config import preset
 from labkit.data.simulator import simulate_clip
 from labkit.model import VideoCVAE
+from labkit.presets import preset
 from labkit.results import window_of
 
 config = preset("smoke")
@@ -43,20 +43,23 @@ print("frames", tuple(frames.shape), " condition", tuple(condition.shape))
 # it, and, as in learning, a $z_1$ from a posterior that has seen $x_1$.
 
 # %%
+from labkit.model.backbones import Skips
+
 with torch.no_grad():
-    h, skips = model.encoder(frames[:, 0])
+    h, features = model.encoder(frames[:, 0])
     h_target, _ = model.encoder(frames[:, 1])
     c = condition[:, :1]
     q, _ = model.posterior(torch.cat([h_target[:, None], c], dim=-1))
     z = q.sample()
-    g, state = model.predictor(torch.cat([h[:, None], c, z], dim=-1))
+    g, state = model.predictor(h[:, None], torch.cat([c, z], dim=-1))
+    skips = Skips(model.decoder.prepare([each[:, None] for each in features]), source=[0])
     maps = model.decoder(g[:, 0], skips, model.cue(c[:, 0]))
-    predicted = model.output(maps, previous=frames[:, 0], anchor=frames[:, 0])
+    predicted = model.output(maps, g[:, 0], previous=frames[:, 0], anchor=frames[:, 0])
 
 named = {"x_0": frames[:, 0], "h_0": h, "q mean": q.mean, "z_1": z, "g_1": g, "maps": maps}
 for name, tensor in (named | {"predicted x_1": predicted}).items():
     print(f"{name:<14}{tuple(tensor.shape)}")
-print("skips        ", *(tuple(skip.shape) for skip in skips))
+print("skip features", *(tuple(each.shape) for each in features))
 
 # %% [markdown]
 # $h$, $z$ and $g$ are all of a frame that the LSTMs know: a few numbers. The **skip features**
@@ -207,7 +210,7 @@ for kind, network in (("batch", "course"), ("group", "demo")):
 # ## 3.7 What the decoder's maps become
 #
 # The course's decoder paints every pixel anew, through a sigmoid. But nearly all of a frame was
-# in the frame before it. With `output="composed"` (after Finn et al. 2016) there are three
+# in the frame before it. With `output="flow"` (after Finn et al. 2016) there are three
 # sources, blended under masks that sum to 1 at each pixel: the previous frame *moved* by a flow,
 # the last context frame, and fresh pixels for what neither of them shows.
 #
@@ -219,7 +222,7 @@ for kind, network in (("batch", "course"), ("group", "demo")):
 # %%
 from IPython.display import Image
 
-from labkit.model.output import warp
+from labkit.model.warping import warp
 from labkit.views import filmstrip, png_bytes, to_uint8
 
 steps = torch.tensor([0.0, 3.0, 6.0, 9.0])

@@ -120,7 +120,7 @@ print(pack.manifest["source"])
 # %%
 import dataclasses
 
-from labkit.config import preset
+from labkit.presets import preset
 
 smoke = preset("smoke")
 config = dataclasses.replace(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from labkit.config import SMOKE, Config
+from labkit.config import Config
 from labkit.data.simulator import simulate_pack
+from labkit.presets import SMOKE
 
 
 @pytest.fixture(autouse=True, scope="session")

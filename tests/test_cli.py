@@ -23,10 +23,11 @@ import labkit.demo
 import labkit.learning
 from labkit.cli import LABKIT, main
 from labkit.cli.reading import Group
-from labkit.config import PRESETS, Config, preset
+from labkit.config import Config
 from labkit.data.clip import Clip
 from labkit.data.layout import write_split
 from labkit.errors import TrainingError
+from labkit.presets import PRESETS, preset
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +156,7 @@ def test_help_does_not_wait_for_torch() -> None:
         ("train dmeo", "'dmeo' for argument 'preset'. Expected one of ('demo', 'course', 'spec'"),
         ("train --training.epochs x", "--training.epochs: invalid literal for int()"),
         ("train --training.epochs 0", "TrainingConfig.epochs is 0; allowed: 1.."),
-        ("train --model.skip none", "'--model.skip'. Expected one of ('last_context', 'previous')"),
+        ("train --model.skip none", "'--model.skip'. Expected one of ('last_context', 'previous'"),
         ("train --out", "missing value for argument '--out'"),
         ("train --resume --out nowhere", "nowhere: not the folder of a run"),
         ("train smoke --no-progress", "data/simulated: no such folder"),
@@ -265,7 +266,7 @@ def test_train_takes_the_preset_wherever_it_stands(name: str, trained: list[Trai
 
 def test_train_takes_any_field_of_the_config(trained: list[Trained]) -> None:
     line = (
-        "train course --training.epochs 3 --data.root X --model.film --kl.max_weight 0.5 --seed 9"
+        "train course --training.epochs 3 --data.root X --model.align --kl.max_weight 0.5 --seed 9"
     )
     assert main(line.split()) == 0
     course = preset("course")
@@ -274,7 +275,7 @@ def test_train_takes_any_field_of_the_config(trained: list[Trained]) -> None:
         seed=9,
         training=dataclasses.replace(course.training, epochs=3),
         data=dataclasses.replace(course.data, root="X"),
-        model=dataclasses.replace(course.model, film=True),
+        model=dataclasses.replace(course.model, align=True),
         kl=dataclasses.replace(course.kl, max_weight=0.5),
     )
 

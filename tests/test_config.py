@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from labkit.config import (
-    PRESETS,
     Config,
     DataConfig,
     KLConfig,
@@ -17,9 +16,9 @@ from labkit.config import (
     TeacherForcingConfig,
     TrainingConfig,
     from_dict,
-    preset,
 )
 from labkit.errors import ConfigError
+from labkit.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -36,7 +35,7 @@ def test_no_field_is_lost_on_the_way(tmp_path: Path) -> None:
         data=DataConfig(
             root="elsewhere", condition="action", n_past=3, n_future=4, windows="first"
         ),
-        model=ModelConfig(backbone="vgg64", width=8, film=True, output="composed"),
+        model=ModelConfig(backbone="vgg64", width=8, conditioning="film", output="flow"),
         kl=KLConfig(schedule="monotonic", max_weight=0.25, cycles=5, ratio=1.5),
         teacher_forcing=TeacherForcingConfig(0.9, 3, 0.125, 0.5),
         training=TrainingConfig(epochs=3, learning_rate=1e-3, ema_decay=0.5),
@@ -88,7 +87,7 @@ def test_a_value_out_of_range_names_field_and_range(
 
 @pytest.mark.parametrize(
     ("kind", "field", "value"),
-    [(TrainingConfig, "epochs", 2.5), (TrainingConfig, "epochs", True), (ModelConfig, "film", 1)],
+    [(TrainingConfig, "epochs", 2.5), (TrainingConfig, "epochs", True), (ModelConfig, "align", 1)],
 )
 def test_a_value_of_the_wrong_type_names_the_field(kind: type, field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"{kind.__name__}\.{field} is .*must be a"):
@@ -141,5 +140,5 @@ def test_spec_and_report_differ_from_course_in_what_they_are_named_for() -> None
 
 
 def test_an_unknown_preset_lists_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="demo, course, spec, report, smoke"):
+    with pytest.raises(ConfigError, match="demo, course, spec, report, svg, smoke"):
         preset("dmeo")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import labkit.demo
-from labkit.config import SMOKE
 from labkit.demo import run_demo
 from labkit.errors import DataError, LabkitError, RunError
 from labkit.learning import read_history
+from labkit.presets import SMOKE
 
 
 @pytest.fixture(autouse=True)

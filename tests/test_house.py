@@ -22,6 +22,7 @@ BELOW: dict[str, set[str]] = {
     "files": {"errors"},
     "fields": {"errors"},
     "config": {"errors", "fields", "files"},
+    "presets": {"errors", "config"},
     "data": GROUND,
     "model": GROUND,
     "evaluation": GROUND | {"data", "model"},

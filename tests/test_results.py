@@ -18,7 +18,7 @@ from labkit.results import evaluate_run, predict_clip
 def run(simulated, tmp_path_factory):
     import dataclasses
 
-    from labkit.config import SMOKE
+    from labkit.presets import SMOKE
 
     folder = tmp_path_factory.mktemp("runs") / "smoke"
     data = dataclasses.replace(SMOKE.data, root=simulated.as_posix())

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from labkit.cli.commands import Demo, Doctor, Evaluate, Predict, Train, require_run
 from labkit.cli.data_commands import Check, Convert, Download, Pack, Simulate
 from labkit.cli.reading import Group, find, read
-from labkit.config import PRESETS, Config, preset
+from labkit.config import Config
 from labkit.errors import LabkitError
+from labkit.presets import PRESETS, preset
 
 LABKIT = Group(
     "A lab on conditional video prediction: from the CVAE's ELBO to predicted frames.",

@@ -15,8 +15,9 @@ from tyro.conf import Positional, arg
 
 from labkit.cli.data_commands import cores
 from labkit.cli.reading import Flag
-from labkit.config import PRESETS, Config
+from labkit.config import Config
 from labkit.errors import LabkitError, RunError
+from labkit.presets import PRESETS
 
 
 @dataclass(frozen=True)

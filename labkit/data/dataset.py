@@ -13,7 +13,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torchvision.datasets import VisionDataset
 
-from labkit.config import DataConfig
+from labkit.config import CONDITION_SIZES, DataConfig
 from labkit.data.clip import Clip
 from labkit.data.folders import ClipFolders
 from labkit.data.pack import PackedSplit, ensure_pack, is_pack
@@ -78,7 +78,7 @@ class ClipDataset(VisionDataset):
         *,
         n_past: int = 2,
         n_future: int = 10,
-        condition: Literal["action+position", "action"] = "action+position",
+        condition: Literal["action+position", "action", "none"] = "action+position",
         windows: Literal["all", "first"] = "all",
         source: Literal["auto", "folders", "pack"] = "auto",
         labels: bool = True,
@@ -89,7 +89,7 @@ class ClipDataset(VisionDataset):
             root: a data set's folder: the course layout, or a pack.
             split: name of the split, such as `train`.
             n_past, n_future: context frames and horizon.
-            condition: what of the robot is told, 7 columns or the 4 of the action alone.
+            condition: what of the robot is told: 7 columns, the 4 of the action alone, or none.
             windows: every window of a clip, or its first alone.
             source: `folders` reads PNGs, `pack` uses (and makes, if need be) a pack, `auto` is
                 `pack`.
@@ -123,7 +123,7 @@ class ClipDataset(VisionDataset):
             mend = "set data.condition=action"
             raise DataError(f"clips of {split} have no positions", file=root, mend=mend)
         self.condition = condition
-        self.condition_size = 7 if condition == "action+position" else 4
+        self.condition_size = CONDITION_SIZES[condition]
         self.windows_a_clip = length - self.n_frames + 1 if windows == "all" else 1
 
     @classmethod
@@ -146,6 +146,11 @@ class ClipDataset(VisionDataset):
             labels=labels,
             progress=progress,
         )
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames in pixels."""
+        return tuple(self._source.shape[-2:])
 
     @property
     def n_clips(self) -> int:
@@ -216,13 +221,13 @@ class ClipDataset(VisionDataset):
         # A column at a time: all of BAIR as float64, and once more squared, would be 150 MB.
         columns = rows.reshape(-1, self.condition_size).T
         both = [(c.mean(dtype=np.float64), c.std(dtype=np.float64)) for c in columns]
-        mean, std = np.array(both, np.float32).T
+        mean, std = np.array(both, np.float32).reshape(-1, 2).T
         return mean, std
 
     def _join(self, actions: np.ndarray, positions: np.ndarray | None) -> np.ndarray:
         """The condition (..., T, C): actions, then positions where asked for."""
-        if self.condition == "action":
-            return actions
+        if self.condition != "action+position":
+            return actions[..., : self.condition_size]
         return np.concatenate([actions, positions], axis=-1)
 
     def extra_repr(self) -> str:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 
-from labkit.config import Config
+from labkit.config import Config, ModelConfig
 from labkit.errors import RunError
+from labkit.fields import differences
 from labkit.files import write_whole
 from labkit.model import VideoCVAE
 
@@ -53,10 +54,10 @@ def load_checkpoint(run: Path) -> dict[str, Any]:
 
 
 def save_model(model: VideoCVAE, file: Path) -> None:
-    """Writes the weights as safetensors. The config goes beside them as `config.json`."""
+    """Writes the weights as safetensors, with the shape of the model they are of. The whole
+    config goes beside them as `config.json`."""
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    metadata = {"model": json.dumps(dataclasses.asdict(model.config))}
-    write_whole(file, serialize(tensors, metadata))
+    write_whole(file, serialize(tensors, {"shape": json.dumps(_shape(model))}))
 
 
 def load_model(run: Path | str, device: str | torch.device = "cpu") -> tuple[VideoCVAE, Config]:
@@ -76,12 +77,31 @@ def load_model(run: Path | str, device: str | torch.device = "cpu") -> tuple[Vid
         raise RunError(f"the run has no {WEIGHTS}", file=run, mend="let it finish an epoch first")
     model = VideoCVAE(config.model, config.data.condition_size)
     try:
-        model.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError) as error:
-        first_lines = " ".join(str(error).split("\n")[:2])
+        stored = _stored_shape(file)
+        differing = differences(stored, _shape(model)) if stored else []
+        if not differing:
+            model.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        differing = [" ".join(str(error).split("\n")[:2])]
+    if differing:
         raise RunError(
-            f"the weights do not fit {CONFIG}: {first_lines}",
+            f"the weights do not fit {CONFIG}: {'; '.join(differing)}",
             file=file,
             mend="take both from the same run",
-        ) from None
+        )
     return model.to(device).eval(), config
+
+
+def _shape(model: VideoCVAE) -> dict[str, Any]:
+    """What weights must agree in to mean the same in another model."""
+    return {"model": dataclasses.asdict(model.config), "condition_size": model.condition_size}
+
+
+def _stored_shape(file: Path) -> dict[str, Any]:
+    """What `save_model` wrote of it; empty where another program wrote the file."""
+    with safe_open(file, framework="pt") as opened:
+        stored = json.loads((opened.metadata() or {}).get("shape", "{}"))
+    if stored:
+        # An option that is younger than the file had no other value than its default.
+        stored["model"] = {**dataclasses.asdict(ModelConfig()), **stored["model"]}
+    return stored

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from labkit.config import Config
-from labkit.data.dataset import Batch, ClipDataset, identity
-from labkit.errors import LabkitError, RunError
+from labkit.data.dataset import Batch, ClipDataset
+from labkit.data.loader import BatchLoader
+from labkit.errors import DataError, LabkitError, RunError
 from labkit.evaluation.protocol import validation_psnr
+from labkit.fields import differences
 from labkit.learning.checkpoint import CHECKPOINT, CONFIG, save_model
 from labkit.learning.history import EpochRow
 from labkit.learning.objective import negative_elbo
@@ -33,6 +34,8 @@ class VideoTask:
         self.validation = ClipDataset.from_config(
             config.data, config.data.validation_split, windows="first", labels=False
         )
+        for clips in (self.clips, self.validation):
+            _check_size(clips, config)
         torch.manual_seed(seed_of(config.seed, "weights", 0))
         self.module: VideoCVAE = VideoCVAE(config.model, config.data.condition_size)
         if config.model.normalise_condition:
@@ -46,22 +49,36 @@ class VideoTask:
         sampler = UpdateSampler(
             len(self.clips), self.config.training.batch_size, self.config.seed, updates
         )
-        return DataLoader(self.clips, batch_sampler=sampler, collate_fn=identity)
+        return BatchLoader(self.clips, sampler, pin_memory=self.device.type == "cuda")
 
     def losses(self, batch: Batch, update: int, weights: Mapping[str, float]) -> dict[str, Tensor]:
-        """The objective on one batch; a coin decides for the whole batch which frames are fed."""
+        """The objective on one batch."""
         batch = batch.to(self.device)
         seed = seed_of(self.config.seed, "draws", update)
-        coin = np.random.default_rng(seed).random()
         rollout = self.module.rollout(
             batch.frames,
             batch.condition,
             self.config.data.n_past,
-            teacher_forced=bool(coin < weights["teacher_forcing_ratio"]),
+            teacher_forced=self._toss(seed, *batch.frames.shape[:2], weights),
             generator=torch.Generator(self.device).manual_seed(seed),
         )
-        objective = negative_elbo(rollout, batch.frames[:, 1:], weights["kl_weight"])
+        objective = negative_elbo(
+            rollout,
+            batch.frames[:, 1:],
+            weights["kl_weight"],
+            self.config.model.observation,
+            self.config.kl,
+        )
         return vars(objective)
+
+    def _toss(
+        self, seed: int, clips: int, n_frames: int, weights: Mapping[str, float]
+    ) -> Bool[Tensor, "{clips} {n_frames}-1"]:
+        """Which steps are fed the true frame: one coin a batch, a clip, or a step of a clip."""
+        coin = self.config.teacher_forcing.coin
+        shape = {"batch": (1, 1), "clip": (clips, 1), "step": (clips, n_frames - 1)}[coin]
+        heads = np.random.default_rng(seed).random(shape) < weights["teacher_forcing_ratio"]
+        return torch.from_numpy(heads).expand(clips, n_frames - 1)
 
     def schedule(self, epoch: int) -> dict[str, float]:
         """KL weight and teacher-forcing ratio of an epoch, counted from 0."""
@@ -130,12 +147,25 @@ def check_minutes(minutes: float | None) -> None:
         raise LabkitError(f"minutes is {minutes}", mend="give more than 0, or leave it out")
 
 
+def _check_size(clips: ClipDataset, config: Config) -> None:
+    """Raises DataError where the clips have another frame size than the model."""
+    height, width = clips.frame_size
+    side = config.model.frame_size
+    if (height, width) != (side, side):
+        raise DataError(
+            f"frames of {clips.split} are {width}x{height}, the model's {side}x{side}",
+            file=clips.root,
+            mend="set --model.frame-size, or make a copy of another size with "
+            "`labkit data check ROOT --fix OUT --resize`",
+        )
+
+
 def _claim(run: Path, config: Config, resume: bool) -> None:
     """Raises RunError where training into this folder would lose something."""
     if resume:
         if not (run / CONFIG).is_file():
             raise RunError("no run to resume", file=run, mend="train without --resume")
-        differing = differing_fields(Config.load(run / CONFIG), config)
+        differing = differences(Config.load(run / CONFIG).to_dict(), config.to_dict())
         if differing:
             raise RunError(
                 f"the run was made with other settings: {'; '.join(differing)}",
@@ -148,17 +178,3 @@ def _claim(run: Path, config: Config, resume: bool) -> None:
             file=run,
             mend="add --resume to go on with it, or choose another folder",
         )
-
-
-def differing_fields(old: Config, new: Config) -> list[str]:
-    """The fields in which two configs differ, each as "name: old -> new"."""
-    found = []
-    for item in dataclasses.fields(old):
-        a, b = getattr(old, item.name), getattr(new, item.name)
-        if not dataclasses.is_dataclass(a):
-            found += [f"{item.name}: {a} -> {b}"] if a != b else []
-            continue
-        for part in dataclasses.fields(a):
-            x, y = getattr(a, part.name), getattr(b, part.name)
-            found += [f"{item.name}.{part.name}: {x} -> {y}"] if x != y else []
-    return found

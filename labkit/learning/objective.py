@@ -1,22 +1,31 @@
 """The training objective: the negative ELBO with a weighted KL, each term with its reduction.
 
-For every step t = 1 .. T-1:
+For every step t = 1 .. T-1, with D = 3 * H * W values in a frame:
 
-    L_t = || x_t - x^_t ||^2 / D  +  beta * KL( q_phi(z_t | x_{1:t}, c) || p(z_t) )
+    fixed     L_t = || x_t - x^_t ||^2 / D  +  beta * KL_t
+    learned   L_t = || x_t - x^_t ||^2 / (2 sigma^2 D) + log(sigma^2) / 2  +  beta * KL_t / D
+    optimal   the same with sigma^2 = the mean of || x_t - x^_t ||^2 / D over the batch,
+              which minimises it: L = log(sigma^2) / 2 + 1/2 + beta * KL / D
 
-with D = 3 * H * W. The squared error is averaged over the D values of a frame while the KL is
-summed over latent dimensions, as in the course's sample code; so beta here is 2 sigma^2 / D of a
-Gaussian likelihood with deviation sigma, and not the beta of a beta-VAE.
+    KL_t = KL( q_phi(z_t | x_{1:t}, c) || p(z_t | x_{0:t-1}, c) ), summed over latent dimensions
+
+`fixed` is the course's sample code: the squared error averaged over the D values of a frame while
+the KL is summed; so its beta is 2 sigma^2 / D of a Gaussian likelihood of deviation sigma, and not
+the beta of a beta-VAE. The others are sigma-VAE (Rybkin et al. 2021): with beta = 1 they are the
+negative ELBO over D, up to a constant, and beta need not be tuned.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labkit.model import Rollout, kl_divergence
+from labkit.config import KLConfig
+from labkit.model import Gaussian, Rollout, kl_divergence
 
 
 @dataclass(frozen=True)
@@ -24,15 +33,20 @@ class Objective:
     """The loss of a batch and its two terms, scalars."""
 
     loss: Float[Tensor, ""]
-    """reconstruction + kl_weight * kl"""
+    """what is minimised"""
     reconstruction: Float[Tensor, ""]
     """squared error, averaged over pixels, channels, steps and clips"""
     kl: Float[Tensor, ""]
-    """nats, summed over latent dimensions, averaged over steps and clips"""
+    """nats, summed over latent dimensions, averaged over steps and clips; as it is, whatever
+    free bits and balancing make of its gradient"""
 
 
 def negative_elbo(
-    rollout: Rollout, targets: Float[Tensor, "B S 3 H W"], kl_weight: float
+    rollout: Rollout,
+    targets: Float[Tensor, "B S 3 H W"],
+    kl_weight: float,
+    observation: Literal["fixed", "learned", "optimal"] = "fixed",
+    kl: KLConfig | None = None,
 ) -> Objective:
     """The loss of a training rollout.
 
@@ -40,9 +54,39 @@ def negative_elbo(
         rollout: predictions of x_1 .. x_{T-1}, with the posterior and prior of each step.
         targets: the true x_1 .. x_{T-1}, in [0, 1].
         kl_weight: beta.
+        observation: which variance p(x_t | z) has; `learned` takes the rollout's.
+        kl: free bits and balancing; None is neither.
     """
+    kl = kl or KLConfig()
     # E_q[-log p(x_t | z_{1:t}, x_{<t}, c)], one draw of z, up to scale and a constant
-    reconstruction = (rollout.frames - targets).square().mean()
-    # KL(q_phi(z_t | x_{1:t}, c) || p(z_t))
-    kl = kl_divergence(rollout.posterior, rollout.prior).mean()
-    return Objective(reconstruction + kl_weight * kl, reconstruction, kl)
+    error = (rollout.frames - targets).square().mean()
+    told, cost = weighted_kl(rollout.posterior, rollout.prior, kl.free_bits, kl.balance)
+    if observation == "fixed":
+        return Objective(error + kl_weight * cost, error, told)
+    if observation == "learned":
+        assert rollout.log_variance is not None
+        log_variance = rollout.log_variance
+        likelihood = 0.5 * (error * torch.exp(-log_variance) + log_variance)
+    else:
+        likelihood = 0.5 * (error.clamp_min(1e-8).log() + 1)
+    return Objective(likelihood + kl_weight * cost / targets[0, 0].numel(), error, told)
+
+
+def weighted_kl(
+    q: Gaussian, p: Gaussian, free_bits: float, balance: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """KL(q || p), summed over the latent dimensions and averaged over steps and clips: as it is,
+    and as it enters the loss.
+
+    With a balance a (Hafner et al. 2021) the loss has a KL(sg(q) || p) + (1 - a) KL(q || sg(p)),
+    sg stopping the gradient: the same value, but the prior moves the more, the larger a is. With
+    free bits (Kingma et al. 2016) it has max(free_bits, .) of that, so that so many nats cost
+    nothing.
+    """
+    plain = kl_divergence(q, p).mean()
+    cost = plain
+    if balance:
+        to_prior = kl_divergence(q.detach(), p).mean()
+        to_posterior = kl_divergence(q, p.detach()).mean()
+        cost = balance * to_prior + (1 - balance) * to_posterior
+    return plain, cost.clamp_min(free_bits) if free_bits else cost

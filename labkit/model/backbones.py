@@ -1,73 +1,54 @@
 """Convolutional encoders and decoders with skip connections (SVG, Denton & Fergus 2018).
 
-An encoder turns a 64 x 64 frame into an encoding h and four feature maps (at 32, 16, 8 and 4
-pixels for dcgan64; at 64, 32, 16 and 8 for vgg64). A decoder turns a predicted encoding g and
-those maps into a full-size map. With `film` the condition scales and shifts the decoder's
-features at every stage (Perez et al. 2018).
+An encoder turns a square frame of side S into an encoding h and four feature maps (at S/2, S/4,
+S/8 and S/16 for dcgan64; at S, S/2, S/4 and S/8 for vgg64). A decoder turns a predicted encoding
+g and those maps into a full-size map. S is a multiple of 16; the names are the reference's, whose
+S is 64.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labkit.config import ModelConfig
-
-FRAME_SIZE = 64
-"""Height and width of the frames these backbones take, in pixels."""
-
-
-def _norm(kind: str, channels: int) -> nn.Module:
-    if kind == "batch":
-        return nn.BatchNorm2d(channels)
-    # Groups of about 8 channels: the same function in training and in a rollout.
-    return nn.GroupNorm(math.gcd(channels, max(1, channels // 8)), channels)
+from labkit.model.gaussian import Gaussian
+from labkit.model.hierarchy import LatentMap
+from labkit.model.modulation import modulation
+from labkit.model.norms import norm_2d
+from labkit.model.warping import Aligner
 
 
 class Block(nn.Module):
-    """Convolution, norm, FiLM where there is a condition, leaky ReLU."""
+    """Convolution, norm, the condition's modulation where there is one, leaky ReLU."""
 
-    def __init__(self, conv: nn.Module, channels: int, norm: str, film_size: int = 0) -> None:
+    def __init__(
+        self, conv: nn.Module, channels: int, norm: str, modulate: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.conv = conv
-        self.norm = _norm(norm, channels)
-        self.film = nn.Linear(film_size, 2 * channels) if film_size else None
-        if self.film is not None:
-            # Start as the identity: the condition comes in as far as it helps.
-            nn.init.zeros_(self.film.weight)
-            nn.init.zeros_(self.film.bias)
+        self.norm = norm_2d(norm, channels)
+        self.modulate = modulate
 
     def forward(
         self, x: Float[Tensor, "N _ _ _"], cue: Float[Tensor, "N e"] | None = None
     ) -> Float[Tensor, "N _ _ _"]:
-        """`cue` is the embedded condition of each picture."""
-        x = self.norm(self.conv(x))
-        if self.film is not None:
-            # x' = (1 + gamma(c)) * x + beta(c), one gamma and beta a channel
-            gamma, beta = self.film(cue)[:, :, None, None].chunk(2, dim=1)
-            x = (1 + gamma) * x + beta
+        """`cue` is what the condition tells of each picture."""
+        return self.finish(self.conv(x), cue)
+
+    def finish(
+        self, x: Float[Tensor, "N _ _ _"], cue: Float[Tensor, "N e"] | None
+    ) -> Float[Tensor, "N _ _ _"]:
+        """What comes after the convolution."""
+        x = self.norm(x)
+        if self.modulate is not None:
+            x = self.modulate(x, cue)
         return F.leaky_relu(x, 0.2)
-
-
-class Stage(nn.Module):
-    """Blocks in a row, all given the same cue."""
-
-    def __init__(self, *blocks: Block) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-
-    def forward(
-        self, x: Float[Tensor, "N _ _ _"], cue: Float[Tensor, "N e"] | None = None
-    ) -> Float[Tensor, "N _ _ _"]:
-        """Applies the blocks in order."""
-        for block in self.blocks:
-            x = block(x, cue)
-        return x
 
 
 class Encoder(nn.Module):
@@ -80,7 +61,7 @@ class Encoder(nn.Module):
         self.pool = config.backbone == "vgg64"
         if self.pool:
             stages = [
-                Stage(
+                nn.Sequential(
                     *(
                         Block(nn.Conv2d(c, b, 3, padding=1), b, norm)
                         for c in (a, *[b] * (depth - 1))
@@ -90,86 +71,199 @@ class Encoder(nn.Module):
             ]
         else:
             stages = [
-                Stage(Block(nn.Conv2d(a, b, 4, stride=2, padding=1), b, norm))
+                nn.Sequential(Block(nn.Conv2d(a, b, 4, stride=2, padding=1), b, norm))
                 for a, b in pairwise(channels)
             ]
         self.stages = nn.ModuleList(stages)
-        self.to_encoding = nn.Conv2d(8 * w, config.encoding_size, 4)
-        self.encoding_norm = _norm(norm, config.encoding_size)
+        self.to_encoding = nn.Conv2d(8 * w, config.encoding_size, config.frame_size // 16)
+        self.encoding_norm = norm_2d(norm, config.encoding_size)
 
     def forward(
-        self, frames: Float[Tensor, "N 3 64 64"]
+        self, frames: Float[Tensor, "N 3 S S"]
     ) -> tuple[Float[Tensor, "N g"], list[Tensor]]:
         """Returns h in (-1, 1) and the four feature maps, each (N, channels, side, side)."""
-        skips = []
+        maps = []
         x = frames
         for stage in self.stages:
             x = stage(x)
-            skips.append(x)
+            maps.append(x)
             if self.pool:
                 x = F.max_pool2d(x, 2)
         h = self.encoding_norm(self.to_encoding(x)).tanh()
-        return h.flatten(1), skips
+        return h.flatten(1), maps
+
+
+class Join(nn.Module):
+    """A convolution over two maps side by side, as the sum of each one's share.
+
+    By linearity conv([x, skip]) = conv_x(x) + conv_skip(skip). So a skip map that serves many
+    steps is convolved once, and neither it nor the pair is ever copied.
+    """
+
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, channels: int) -> None:
+        """
+        Args:
+            conv: over the channels of both.
+            channels: how many of them, the first ones, are x's.
+        """
+        super().__init__()
+        self.conv, self.channels = conv, channels
+
+    def forward(self, x: Float[Tensor, "N _ _ _"]) -> Float[Tensor, "N _ _ _"]:
+        """x's share, with the bias."""
+        return self._share(x, slice(None, self.channels), self.conv.bias)
+
+    def skip(self, skip: Float[Tensor, "M _ _ _"]) -> Float[Tensor, "M _ _ _"]:
+        """The skip map's share."""
+        return self._share(skip, slice(self.channels, None), None)
+
+    def _share(self, x: Tensor, part: slice, bias: Tensor | None) -> Tensor:
+        if isinstance(self.conv, nn.ConvTranspose2d):
+            weight = self.conv.weight[part]
+            return F.conv_transpose2d(x, weight, bias, self.conv.stride, self.conv.padding)
+        return F.conv2d(x, self.conv.weight[:, part], bias, self.conv.stride, self.conv.padding)
+
+
+@dataclass(frozen=True)
+class Skips:
+    """Skip features of some source frames of each clip, and the step that each belongs to."""
+
+    maps: Sequence[Float[Tensor, "B F _ _ _"]]
+    """finest first: the encoder's maps, or the shares that `Decoder.prepare` made of them"""
+    source: Sequence[int]
+    """which of the F frames each of the S steps sees"""
+
+    def at(self, level: int) -> Float[Tensor, "B S _ _ _"]:
+        """A level's map of each step; a view where one frame serves all steps."""
+        maps = self.maps[level]
+        if len(set(self.source)) == 1:
+            chosen = maps[:, self.source[0]].unsqueeze(1)
+            return chosen.expand(-1, len(self.source), -1, -1, -1)
+        return maps if list(self.source) == [*range(maps.shape[1])] else maps[:, self.source]
+
+
+@dataclass
+class Levels:
+    """What the latent maps inside the decoder need, and what they made of it."""
+
+    noise: Float[Tensor, "N z"]
+    """epsilon of all levels, side by side"""
+    targets: Sequence[Float[Tensor, "N _ _ _"]] | None
+    """the encoder's features of x_t at each level; None draws from the prior"""
+    q: list[Gaussian] = field(default_factory=list)
+    p: list[Gaussian] = field(default_factory=list)
 
 
 class Decoder(nn.Module):
     """Predicted encoding g and skip features -> a full-size map, without a final activation."""
 
-    def __init__(self, config: ModelConfig, out_channels: int, film_size: int) -> None:
+    def __init__(self, config: ModelConfig, out_channels: int, condition_size: int) -> None:
         super().__init__()
         w, norm = config.width, config.norm
+
+        def block(conv: nn.Module, channels: int) -> Block:
+            kind = config.conditioning
+            return Block(conv, channels, norm, modulation(kind, condition_size, channels))
+
         self.upsample = config.backbone == "vgg64"
-        self.from_encoding = Stage(
-            Block(nn.ConvTranspose2d(config.encoding_size, 8 * w, 4), 8 * w, norm, film_size)
-        )
-        if self.upsample:
-            # Channels in (doubled by the skip), then out of each convolution of a stage.
-            plans = ((8, 8, 8, 4), (4, 4, 4, 2), (2, 2, 1), (1, 1))
-            stages = []
-            for first, *rest in plans:
-                ins = (2 * first, *rest[:-1])
-                stages.append(
-                    Stage(
-                        *(
-                            Block(
-                                nn.Conv2d(a * w, b * w, 3, padding=1),
-                                b * w,
-                                norm,
-                                film_size,
-                            )
-                            for a, b in zip(ins, rest, strict=True)
-                        )
-                    )
-                )
-            self.to_output = nn.ConvTranspose2d(w, out_channels, 3, padding=1)
+        self.from_map = config.predictor == "convlstm"
+        # Channels of the first map, after it is joined with the coarsest skip, and after each
+        # further stage. A map from a ConvLSTM enters where the first stage would have ended.
+        plans = ((8, 8, 8, 4), (4, 4, 4, 2), (2, 2, 1), (1, 1))
+        if self.from_map:
+            self.from_encoding = None
         else:
-            stages = [
-                Stage(
-                    Block(
-                        nn.ConvTranspose2d(2 * a * w, b * w, 4, stride=2, padding=1),
-                        b * w,
-                        norm,
-                        film_size,
-                    )
-                )
-                for a, b in ((8, 4), (4, 2), (2, 1))
-            ]
-            self.to_output = nn.ConvTranspose2d(2 * w, out_channels, 4, stride=2, padding=1)
+            side = config.frame_size // 16
+            self.from_encoding = block(nn.ConvTranspose2d(config.encoding_size, 8 * w, side), 8 * w)
+        stages = []
+        for plan in plans[self.from_map : None if self.upsample else 3]:
+            if self.upsample:
+                convs = [
+                    (nn.Conv2d(a * w * (2 if first else 1), b * w, 3, padding=1), b * w)
+                    for first, (a, b) in zip((True, False, False), pairwise(plan), strict=False)
+                ]
+            else:
+                a, b = plan[0], plan[-1]
+                convs = [(nn.ConvTranspose2d(2 * a * w, b * w, 4, stride=2, padding=1), b * w)]
+            (joint, channels), *rest = convs
+            first = block(Join(joint, plan[0] * w), channels)
+            stages.append(nn.ModuleList([first, *(block(*conv) for conv in rest)]))
         self.stages = nn.ModuleList(stages)
+        last: nn.Module
+        if self.upsample:
+            last = nn.ConvTranspose2d(w, out_channels, 3, padding=1)
+        else:
+            last = Join(nn.ConvTranspose2d(2 * w, out_channels, 4, stride=2, padding=1), w)
+        self.to_output = last
+        joined = [plan[0] * w for plan in plans[self.from_map :]]
+        self.aligners = nn.ModuleList(Aligner(c) for c in joined if config.align)
+        self.levels = nn.ModuleList(
+            LatentMap(scale * w, (2 if self.upsample else 1) * scale * w, config.level_size)
+            for scale in (4, 2)[: config.latent_levels - 1]
+        )
+
+    @property
+    def joins(self) -> list[Join]:
+        """Where skip features come in, coarsest first."""
+        first = [stage[0].conv for stage in self.stages]
+        return first if self.upsample else [*first, self.to_output]
+
+    def prepare(self, maps: Sequence[Float[Tensor, "B F _ _ _"]]) -> list[Tensor]:
+        """What `forward` wants of skip features: the part of the work that is the same at every
+        step which sees these frames. Finest first, as they came."""
+        if len(self.aligners):
+            return list(maps)  # the decoder moves them first, each step its own way
+        used = zip(self.joins, reversed(maps[: len(self.joins)]), strict=True)
+        shares = [join.skip(each.flatten(0, 1)).unflatten(0, each.shape[:2]) for join, each in used]
+        return shares[::-1]
 
     def forward(
         self,
-        g: Float[Tensor, "N g"],
-        skips: list[Tensor],
+        g: Float[Tensor, "N ..."],
+        skips: Skips,
         cue: Float[Tensor, "N e"] | None = None,
-    ) -> Float[Tensor, "N out 64 64"]:
-        """`skips` as the encoder gives them, finest first."""
-        x = self.from_encoding(g[:, :, None, None], cue)
-        coarse_to_fine = skips[::-1]
-        for stage, skip in zip(self.stages, coarse_to_fine, strict=False):
+        levels: Levels | None = None,
+    ) -> Float[Tensor, "N out S S"]:
+        """A map for each of N = B * S steps.
+
+        Args:
+            g: predicted encodings (N, g), or maps of them (N, c, side, side).
+            skips: prepared.
+            cue: what the condition tells of each step.
+            levels: for the latent maps; their Gaussians are added to it.
+        """
+        x = g if self.from_encoding is None else self.from_encoding(g[:, :, None, None], cue)
+        count = len(self.joins)
+        for number, stage in enumerate(self.stages):
+            if self.from_map or number:
+                x = self._latent(x, number - (not self.from_map), levels)
             if self.upsample:
                 x = F.interpolate(x, scale_factor=2, mode="nearest")
-            x = stage(torch.cat([x, skip], dim=1), cue)
-        if not self.upsample:
-            x = torch.cat([x, coarse_to_fine[-1]], dim=1)
-        return self.to_output(x)
+            first, *rest = stage
+            x = first.finish(self._joined(x, number, first.conv, skips.at(count - 1 - number)), cue)
+            for block in rest:
+                x = block(x, cue)
+        if self.upsample:
+            return self.to_output(x)
+        return self._joined(x, count - 1, self.to_output, skips.at(0))
+
+    def _joined(
+        self, x: Float[Tensor, "N _ _ _"], number: int, join: Join, skip: Tensor
+    ) -> Float[Tensor, "N _ _ _"]:
+        if len(self.aligners):
+            return join(x) + join.skip(self.aligners[number](x, skip.flatten(0, 1)))
+        own = join(x)
+        return (own.unflatten(0, skip.shape[:2]) + skip).flatten(0, 1)
+
+    def _latent(self, x: Tensor, level: int, levels: Levels | None) -> Tensor:
+        """x with the latent map of that level, where there is one."""
+        if level >= len(self.levels) or levels is None:
+            return x
+        latent = self.levels[level]
+        size = latent.back.in_channels * x.shape[-1] ** 2
+        before = sum(part.mean.shape[1] for part in levels.p)
+        target = None if levels.targets is None else levels.targets[level]
+        x, q, p = latent(x, target, levels.noise[:, before : before + size])
+        levels.p.append(p)
+        levels.q += [] if q is None else [q]
+        return x

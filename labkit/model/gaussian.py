@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,9 +21,30 @@ class Gaussian:
     def sample(self, generator: torch.Generator | None = None) -> Float[Tensor, "*batch z"]:
         """A draw that gradients pass through (the reparameterization trick, Kingma & Welling
         2014)."""
+        return self.draw(torch.empty_like(self.mean).normal_(generator=generator))
+
+    def draw(self, noise: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
+        """The draw that this noise makes; zeros give the mean."""
         # z = mu + sigma * epsilon,  epsilon ~ N(0, I)
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
+    def detach(self) -> Gaussian:
+        """The same, through which no gradient passes."""
+        return Gaussian(self.mean.detach(), self.log_variance.detach())
+
+    def __getitem__(self, index: Any) -> Gaussian:
+        """The Gaussians at some leading indices, as a tensor's."""
+        return Gaussian(self.mean[index], self.log_variance[index])
+
+
+def joined(parts: Sequence[Gaussian], dim: int) -> Gaussian:
+    """Gaussians put side by side along an axis: steps along time, independent latents along z."""
+    if len(parts) == 1:
+        return parts[0]
+    return Gaussian(
+        torch.cat([part.mean for part in parts], dim),
+        torch.cat([part.log_variance for part in parts], dim),
+    )
 
 
 def standard_normal_like(other: Gaussian) -> Gaussian:

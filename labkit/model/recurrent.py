@@ -1,4 +1,5 @@
-"""The LSTMs over time: the frame predictor LSTM_theta and the posterior LSTM_phi.
+"""What runs over time: the frame predictor LSTM_theta, as a vector or as a map, and the Gaussian
+LSTMs: the posterior LSTM_phi and the prior LSTM_psi.
 
 State is explicit: each call takes the state (h, c) and returns the new one, so two rollouts
 can run side by side and nothing leaks from one clip to the next.
@@ -6,39 +7,52 @@ can run side by side and nothing leaks from one clip to the next.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from labkit.model.gaussian import Gaussian
+from labkit.model.norms import norm_1d
 
 State = tuple[Tensor, Tensor]
-"""(h, c) of an LSTM, each (layers, B, hidden)."""
+"""(h, c): each (layers, B, hidden) of an LSTM, (layers, B, hidden, side, side) of a ConvLSTM."""
 
 
 class FramePredictor(nn.Module):
     """LSTM_theta: from (h_{t-1}, c, z_t) to the predicted encoding g_t (SVG, section 3)."""
 
     def __init__(
-        self, input_size: int, output_size: int, hidden_size: int, layers: int, norm: bool
+        self, input_size: int, output_size: int, hidden_size: int, layers: int, norm: str
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(input_size, hidden_size)
         self.lstm = nn.LSTM(hidden_size, hidden_size, layers, batch_first=True)
         self.output = nn.Linear(hidden_size, output_size)
         # The course's sample code puts a batch norm here; SVG does not.
-        self.norm = nn.BatchNorm1d(output_size) if norm else nn.Identity()
+        self.norm = norm_1d(norm, output_size)
 
     def forward(
-        self, inputs: Float[Tensor, "B S n"], state: State | None = None
+        self,
+        h: Float[Tensor, "B S n"],
+        told: Float[Tensor, "B S m"],
+        state: State | None = None,
     ) -> tuple[Float[Tensor, "B S g"], State]:
-        """Advances S steps from `state` (None: zeros); returns g of each and the new state."""
-        hidden, state = self.lstm(self.embed(inputs), state)
+        """Advances S steps from `state` (None: zeros).
+
+        Args:
+            h: encodings of the frames fed.
+            told: condition and latent of each step.
+        Returns:
+            g of each step, and the new state.
+        """
+        hidden, state = self.lstm(self.embed(torch.cat([h, told], dim=-1)), state)
         output = self.output(hidden)
         return self.norm(output.flatten(0, 1)).view_as(output).tanh(), state
 
 
 class GaussianLSTM(nn.Module):
-    """LSTM_phi: from encodings h_{1:t} (and the condition) to q_phi(z_t | x_{1:t}, c)."""
+    """LSTM_phi: from encodings h_{1:t} (and the condition) to q_phi(z_t | x_{1:t}, c); LSTM_psi:
+    from h_{0:t-1} and the condition to p_psi(z_t | x_{0:t-1}, c) (SVG-LP)."""
 
     def __init__(self, input_size: int, latent_size: int, hidden_size: int, layers: int) -> None:
         super().__init__()
@@ -54,3 +68,56 @@ class GaussianLSTM(nn.Module):
         (B, S, z), and the new state."""
         hidden, state = self.lstm(self.embed(inputs), state)
         return Gaussian(self.mean(hidden), self.log_variance(hidden)), state
+
+
+class ConvLSTMPredictor(nn.Module):
+    """LSTM_theta with a convolutional state (Shi et al. 2015): what is where stays there, instead
+    of passing through a vector.
+
+    It reads and returns maps of an eighth of the frame's side; condition and latent come in as
+    one bias a channel, the same at every place.
+    """
+
+    def __init__(
+        self, in_channels: int, told_size: int, out_channels: int, hidden: int, layers: int
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(in_channels, hidden, 1)
+        self.told = nn.Linear(told_size, hidden)
+        # All four gates at once, from the layer's input beside its last h.
+        self.gates = nn.ModuleList(
+            nn.Conv2d(2 * hidden, 4 * hidden, 3, padding=1) for _ in range(layers)
+        )
+        self.output = nn.Conv2d(hidden, out_channels, 1)
+
+    def forward(
+        self,
+        maps: Float[Tensor, "B S i side side"],
+        told: Float[Tensor, "B S m"],
+        state: State | None = None,
+    ) -> tuple[Float[Tensor, "B S o side side"], State]:
+        """Advances S steps from `state` (None: zeros); as `FramePredictor.forward`."""
+        batch, steps = told.shape[:2]
+        x = self.embed(maps.flatten(0, 1)) + self.told(told).flatten(0, 1)[:, :, None, None]
+        x = x.unflatten(0, (batch, steps))
+        if state is None:
+            zeros = x.new_zeros(len(self.gates), *x[:, 0].shape)
+            state = (zeros, zeros)
+        hidden = []
+        for t in range(steps):
+            state = self._step(x[:, t], state)
+            hidden.append(state[0][-1])
+        output = self.output(torch.stack(hidden, dim=1).flatten(0, 1)).tanh()
+        return output.unflatten(0, (batch, steps)), state
+
+    def _step(self, x: Float[Tensor, "B c side side"], state: State) -> State:
+        new = []
+        for layer, (h, c) in zip(self.gates, zip(*state, strict=True), strict=True):
+            i, f, o, g = layer(torch.cat([x, h], dim=1)).chunk(4, dim=1)
+            # c' = sigma(f) c + sigma(i) tanh(g),  h' = sigma(o) tanh(c');  a forget gate that
+            # starts open remembers (Jozefowicz et al. 2015)
+            c = (f + 1).sigmoid() * c + i.sigmoid() * g.tanh()
+            x = o.sigmoid() * c.tanh()
+            new.append((x, c))
+        h, c = (torch.stack(parts) for parts in zip(*new, strict=True))
+        return h, c

@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
-from labkit.config import COURSE, REPORT, KLConfig, TeacherForcingConfig, TrainingConfig
+from labkit.config import KLConfig, TeacherForcingConfig, TrainingConfig
 from labkit.learning import kl_weight, learning_rate, teacher_forcing_ratio
+from labkit.presets import COURSE, REPORT
 
 
 # 300 epochs, 3 cycles of 100, each a ramp over the first 100 / 2 = 50 epochs.

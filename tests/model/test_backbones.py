@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from labkit.config import COURSE, SMOKE
-from labkit.model.backbones import Block, Decoder, Encoder
-from labkit.model.recurrent import FramePredictor, GaussianLSTM
+from labkit.model.backbones import Decoder, Encoder
+from labkit.model.recurrent import ConvLSTMPredictor, FramePredictor, GaussianLSTM
+from labkit.presets import COURSE, SMOKE
 
 
 def count(module: nn.Module) -> int:
@@ -18,8 +18,8 @@ def count(module: nn.Module) -> int:
 def test_course_preset_has_the_reference_number_of_parameters() -> None:
     model = COURSE.model
     assert count(Encoder(model)) == 8_689_600
-    assert count(Decoder(model, out_channels=3, film_size=0)) == 11_822_659
-    assert count(FramePredictor(128 + 7 + 64, 128, 256, 2, norm=True)) == 1_137_024
+    assert count(Decoder(model, out_channels=3, condition_size=7)) == 11_822_659
+    assert count(FramePredictor(128 + 7 + 64, 128, 256, 2, norm="batch")) == 1_137_024
     assert count(GaussianLSTM(128, 64, 256, 1)) == 592_256
 
 
@@ -31,17 +31,6 @@ def test_encoder_shapes(preset, sides) -> None:
     assert [skip.shape[-1] for skip in skips] == sides
 
 
-def test_film_starts_as_the_identity_and_then_scales_and_shifts() -> None:
-    block = Block(nn.Conv2d(3, 4, 1), 4, "group", film_size=2)
-    plain = Block(nn.Conv2d(3, 4, 1), 4, "group")
-    plain.load_state_dict(block.state_dict(), strict=False)
-    x, cue = torch.rand(2, 3, 8, 8), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    torch.testing.assert_close(block(x, cue), plain(x))
-    with torch.no_grad():
-        block.film.bias[4:] = 5.0  # beta of every channel
-    assert (block(x, cue) - plain(x)).min() > 0
-
-
 def test_recurrent_state_carries_a_sequence_on() -> None:
     """Two calls of three steps are one call of six."""
     lstm = GaussianLSTM(5, 3, 8, 2)
@@ -50,3 +39,16 @@ def test_recurrent_state_carries_a_sequence_on() -> None:
     first, state = lstm(x[:, :3])
     second, _ = lstm(x[:, 3:], state)
     torch.testing.assert_close(torch.cat([first.mean, second.mean], dim=1), whole.mean)
+
+
+def test_convolutional_state_carries_a_sequence_on() -> None:
+    predictor = ConvLSTMPredictor(4, 3, 6, hidden=5, layers=2)
+    maps, told = torch.rand(2, 6, 4, 4, 4), torch.rand(2, 6, 3)
+    whole, last = predictor(maps, told)
+    assert whole.shape == (2, 6, 6, 4, 4)
+    first, state = predictor(maps[:, :3], told[:, :3])
+    second, again = predictor(maps[:, 3:], told[:, 3:], state)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
+    torch.testing.assert_close(again, last)
+    fresh, _ = predictor(maps[:, 3:], told[:, 3:])
+    assert not torch.allclose(fresh, second)

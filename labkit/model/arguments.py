@@ -1,0 +1,92 @@
+"""What a model is called with, checked before anything is computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from labkit.errors import ShapeError
+
+if TYPE_CHECKING:
+    from labkit.model.rollout import RolloutState
+    from labkit.model.video_cvae import VideoCVAE
+
+
+def check_rollout(
+    model: VideoCVAE, frames: Tensor, condition: Tensor, n_past: int, horizon: int
+) -> None:
+    """Checks frames (B, >= n_past, 3, S, S) and the conditions of n_past + horizon frames.
+
+    Raises:
+        ShapeError: they do not fit the model; the message says what was expected and what came.
+    """
+    _check_frames(model, frames)
+    if n_past < 1 or horizon < 1:
+        came = f"{n_past} context frames and {horizon} to predict"
+        raise ShapeError(f"there are {came}; expected at least 1 of each")
+    _check_condition(model, condition, len(frames), n_past + horizon)
+
+
+def check_context(model: VideoCVAE, context: Tensor, condition: Tensor) -> None:
+    """Checks frames (B, n_past, 3, S, S) and their conditions.
+
+    Raises:
+        ShapeError: as `check_rollout`.
+    """
+    _check_frames(model, context)
+    _check_condition(model, condition, len(context), context.shape[1])
+
+
+def check_samples(samples: int | None) -> None:
+    """Raises ShapeError for a number of samples below 1."""
+    if samples is not None and samples < 1:
+        raise ShapeError(f"samples is {samples}; expected at least 1, or None")
+
+
+def check_step(model: VideoCVAE, state: RolloutState, condition: Tensor) -> None:
+    """Checks the condition (B, C) of one step.
+
+    Raises:
+        ShapeError: it does not fit the model or the state.
+    """
+    expected = (len(state.frame), model.condition_size)
+    if tuple(condition.shape) != expected:
+        raise ShapeError(f"the condition is {tuple(condition.shape)}; expected {expected}")
+    _check_finite(condition)
+
+
+def _check_frames(model: VideoCVAE, frames: Tensor) -> None:
+    side = model.config.frame_size
+    if frames.ndim != 5 or tuple(frames.shape[2:]) != (3, side, side) or not frames.numel():
+        raise ShapeError(f"frames are {tuple(frames.shape)}; expected (B, T, 3, {side}, {side})")
+    if not frames.is_floating_point():
+        raise ShapeError(f"frames are {frames.dtype}; expected floats in [0, 1]")
+    low, high = (bound.item() for bound in frames.detach().aminmax())
+    # A comparison with NaN is false, and so is this whole.
+    if not (low >= 0 and high <= 1):
+        came = "hold NaN" if low != low or high != high else f"reach from {low:g} to {high:g}"
+        raise ShapeError(f"frames {came}; expected floats in [0, 1]")
+
+
+def _check_condition(model: VideoCVAE, condition: Tensor, clips: int, n_frames: int) -> None:
+    # The last frame's own condition leads on from it, to a frame that nobody asked for.
+    needed = n_frames - (1 if model.config.condition_at == "previous" else 0)
+    fits = (
+        condition.ndim == 3
+        and condition.shape[0] == clips
+        and condition.shape[1] >= needed
+        and condition.shape[2] == model.condition_size
+    )
+    if not fits:
+        expected = f"({clips}, at least {needed}, {model.condition_size})"
+        raise ShapeError(f"the condition is {tuple(condition.shape)}; expected {expected}")
+    _check_finite(condition)
+
+
+def _check_finite(condition: Tensor) -> None:
+    if not condition.is_floating_point():
+        raise ShapeError(f"the condition is {condition.dtype}; expected finite floats")
+    bad = int((~condition.isfinite()).sum())
+    if bad:
+        raise ShapeError(f"the condition holds NaN or infinity ({bad} x); expected finite floats")

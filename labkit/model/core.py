@@ -1,0 +1,208 @@
+"""The parts of VideoCVAE and one advance of them: what every kind of rollout is made of."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from labkit.config import ModelConfig
+from labkit.errors import ConfigError
+from labkit.model.backbones import Decoder, Encoder, Levels, Skips
+from labkit.model.gaussian import Gaussian, joined, standard_normal_like
+from labkit.model.modulation import Cue
+from labkit.model.output import make_output
+from labkit.model.recurrent import ConvLSTMPredictor, FramePredictor, GaussianLSTM
+from labkit.model.rollout import Features, Memory
+
+
+class Core(nn.Module):
+    """Encoder, posterior, prior, predictor, decoder and output, as the config asks for them."""
+
+    condition_mean: Tensor
+    condition_std: Tensor
+
+    def __init__(self, config: ModelConfig, condition_size: int) -> None:
+        """
+        Args:
+            config: the model's shape.
+            condition_size: C, the columns of the condition; 0 is a model that is told nothing.
+        Raises:
+            ConfigError: the config asks for a condition, and there is none.
+        """
+        super().__init__()
+        if config.conditioning != "input" and not condition_size:
+            raise ConfigError(
+                f"model.conditioning is {config.conditioning}, but there is no condition",
+                mend="set model.conditioning=input, or another data.condition",
+            )
+        self.config = config
+        self.condition_size = condition_size
+        side, vgg = config.frame_size // 8, config.backbone == "vgg64"
+        vector = config.predictor == "lstm"
+        g_size = config.encoding_size if vector else 4 * config.width * side**2
+        self.output = make_output(config.output, g_size)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config, self.output.in_channels, condition_size)
+        told = condition_size + config.latent_size
+        self.predictor: FramePredictor | ConvLSTMPredictor
+        if vector:
+            self.predictor = FramePredictor(
+                config.encoding_size + told,
+                config.encoding_size,
+                config.hidden_size,
+                config.predictor_layers,
+                config.predictor_norm,
+            )
+        else:
+            self.predictor = ConvLSTMPredictor(
+                (8 if vgg else 4) * config.width,
+                told,
+                4 * config.width,
+                config.map_size,
+                config.predictor_layers,
+            )
+        known = config.encoding_size + (condition_size if config.posterior_condition else 0)
+        self.posterior = self._gaussian_lstm(known)
+        learned = config.prior == "learned"
+        self.prior = self._gaussian_lstm(config.encoding_size + condition_size) if learned else None
+        self.cue = (
+            None if config.conditioning == "input" else Cue(config.conditioning, condition_size)
+        )
+        # log sigma^2 of p(x_t | z), from an error of 0.1 in a value of [0, 1]
+        self.log_variance = (
+            nn.Parameter(torch.tensor(-4.6)) if config.observation == "learned" else None
+        )
+        # Part of the weights: a model means nothing without the units it was trained in.
+        self.register_buffer("condition_mean", torch.zeros(condition_size))
+        self.register_buffer("condition_std", torch.ones(condition_size))
+
+    def set_condition_statistics(self, mean: Float[Tensor, " C"], std: Float[Tensor, " C"]) -> None:
+        """Takes the training data's mean and deviation of each condition column. A column that
+        never changes keeps its scale."""
+        self.condition_mean.copy_(mean)
+        self.condition_std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
+
+    @property
+    def latent_sizes(self) -> tuple[int, ...]:
+        """Size of each level's latent: the vector's, then the maps' (channels x side x side)."""
+        config = self.config
+        sides = (config.frame_size // 8, config.frame_size // 4)[: config.latent_levels - 1]
+        return (config.latent_size, *(config.level_size * side**2 for side in sides))
+
+    def _gaussian_lstm(self, input_size: int) -> GaussianLSTM:
+        config = self.config
+        return GaussianLSTM(
+            input_size, config.latent_size, config.hidden_size, config.posterior_layers
+        )
+
+    def _noise(
+        self, steps: Float[Tensor, "B S C"], generator: torch.Generator | None, zero: bool = False
+    ) -> Float[Tensor, "B S z"]:
+        """epsilon of every draw of a rollout, all at once."""
+        noise = steps.new_zeros(*steps.shape[:2], sum(self.latent_sizes))
+        return noise if zero else noise.normal_(generator=generator)
+
+    def _conditions(
+        self, condition: Float[Tensor, "B _ C"], n_frames: int
+    ) -> Float[Tensor, "B {n_frames}-1 C"]:
+        """The condition of each step t = 1 .. n_frames-1, in the model's units."""
+        first = 0 if self.config.condition_at == "previous" else 1
+        return self._scaled(condition[:, first : first + n_frames - 1])
+
+    def _scaled(self, condition: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
+        if not self.config.normalise_condition:
+            return condition
+        return (condition - self.condition_mean) / self.condition_std
+
+    def _encode(self, frames: Float[Tensor, "B S 3 H W"]) -> Features:
+        """Encodes S frames of each clip in one call, time folded into the batch."""
+        clips = frames.shape[0]
+        h, maps = self.encoder(rearrange(frames, "b s c h w -> (b s) c h w"))
+        unfold = "(b s) ... -> b s ..."
+        return Features(
+            rearrange(h, unfold, b=clips), [rearrange(each, unfold, b=clips) for each in maps]
+        )
+
+    def _infer(self, h: Float[Tensor, "B S g"], steps: Float[Tensor, "B S C"]) -> Gaussian:
+        """q_phi(z_t | x_{1:t}, c) of S steps from t = 1, (B, S, z)."""
+        inputs = torch.cat([h, steps], dim=-1) if self.config.posterior_condition else h
+        return self.posterior(inputs)[0]
+
+    def _recur(
+        self,
+        features: Features,
+        steps: Float[Tensor, "B S C"],
+        noise: Float[Tensor, "B S _"],
+        q: Gaussian | None,
+        memory: Memory,
+    ) -> tuple[Float[Tensor, "B S ..."], Gaussian | None, Memory]:
+        """The recurrent part of S steps: g_t = LSTM_theta(h_{t-1}, c, z_t), with z_t from q, or
+        from the prior where there is no q. Returns g, a learned prior and the new state."""
+        p, prior_state = None, None
+        if self.prior is not None:
+            # p_psi(z_t | x_{0:t-1}, c): of the frames fed, as it will be in predictions
+            p, prior_state = self.prior(torch.cat([features.h, steps], dim=-1), memory.prior)
+        noise = noise[..., : self.config.latent_size]
+        chosen = q if q is not None else p
+        z = noise if chosen is None else chosen.draw(noise)
+        vector = isinstance(self.predictor, FramePredictor)
+        source = features.h if vector else features.maps[self._map_level]
+        g, state = self.predictor(source, torch.cat([steps, z], dim=-1), memory.predictor)
+        return g, p, Memory(state, prior_state)
+
+    def _advance(
+        self,
+        fed: Float[Tensor, "B S 3 H W"],
+        features: Features,
+        skips: Skips,
+        anchor: Float[Tensor, "B S 3 H W"],
+        steps: Float[Tensor, "B S C"],
+        noise: Float[Tensor, "B S _"],
+        q: Gaussian | None,
+        targets: list[Tensor] | None,
+        memory: Memory,
+    ) -> tuple[Float[Tensor, "B S 3 H W"], Gaussian | None, Gaussian | None, Memory]:
+        """S steps whose inputs are all there: g_t as above, x^_t = Dec(g_t, skips).
+
+        Returns the frames; q of all levels and p of all levels where there is a q; the state.
+        """
+        g, p, memory = self._recur(features, steps, noise, q, memory)
+        cue = None if self.cue is None else self.cue(steps.flatten(0, 1))
+        levels = Levels(
+            noise[..., self.config.latent_size :].flatten(0, 1),
+            None if targets is None else [each.flatten(0, 1) for each in targets],
+        )
+        g = g.flatten(0, 1)
+        maps = self.decoder(g, skips, cue, levels)
+        frames = self.output(maps, g.flatten(1), fed.flatten(0, 1), anchor.flatten(0, 1))
+        frames = frames.unflatten(0, fed.shape[:2])
+        if q is None:
+            return frames, None, None, memory
+        q_levels, p_levels = (
+            [Gaussian(*(x.unflatten(0, fed.shape[:2]) for x in vars(one).values())) for one in many]
+            for many in (levels.q, levels.p)
+        )
+        p = standard_normal_like(q) if p is None else p
+        return frames, joined([q, *q_levels], -1), joined([p, *p_levels], -1), memory
+
+    def _level_maps(self, features: Features) -> list[Tensor]:
+        """The encoder's maps at the resolutions of the latent maps."""
+        return [features.maps[self._map_level - n] for n in range(self.config.latent_levels - 1)]
+
+    @property
+    def _map_level(self) -> int:
+        """Which of the encoder's maps has an eighth of the frame's side."""
+        return 3 if self.config.backbone == "vgg64" else 2
+
+    def _source(self, n_past: int) -> int:
+        """The context frame whose skip features serve the steps after it."""
+        return 0 if self.config.skip == "first" else n_past - 1
+
+    def _training_source(self, n_past: int, generator: torch.Generator | None) -> int:
+        """The same in a training rollout, which may draw it."""
+        if self.config.skip != "random_context" or not self.training:
+            return self._source(n_past)
+        device = None if generator is None else generator.device
+        return int(torch.randint(n_past, (), generator=generator, device=device))

@@ -1,0 +1,108 @@
+"""The presets: whole configs with a name, each with its source or its purpose."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from labkit.config import (
+    Config,
+    DataConfig,
+    KLConfig,
+    ModelConfig,
+    TeacherForcingConfig,
+    TrainingConfig,
+)
+from labkit.errors import ConfigError
+
+COURSE = Config(
+    data=DataConfig(windows="first"),
+    kl=KLConfig(schedule="cyclical", max_weight=1.0, cycles=3, ratio=2.0),
+    teacher_forcing=TeacherForcingConfig(),
+    model=ModelConfig(backbone="vgg64"),
+)
+"""The course's sample code: vgg64, batch norm, g 128, z 64, rnn 256, batch 12, 300 x 600."""
+
+SPEC = dataclasses.replace(
+    COURSE, model=dataclasses.replace(COURSE.model, encoding_size=64, latent_size=128)
+)
+"""As COURSE, with the sizes of the course's written specification: g 64, z 128."""
+
+REPORT = dataclasses.replace(COURSE, kl=dataclasses.replace(COURSE.kl, cycles=4))
+"""As COURSE, with the settings of the report this lab started from: 4 cycles, ratio 2."""
+
+SVG = Config(
+    data=DataConfig(condition="none", windows="all"),
+    kl=KLConfig(schedule="constant", max_weight=1e-4),
+    teacher_forcing=TeacherForcingConfig(decay_step=0.0),
+    model=ModelConfig(backbone="vgg64", predictor_norm="none", prior="learned"),
+    training=TrainingConfig(batch_size=100),
+)
+"""SVG-LP (Denton & Fergus 2018) with the authors' settings for this data set: no condition, a
+learned prior, always teacher forced, beta 1e-4, batch 100. `--model.prior fixed` is SVG-FP, and
+`--model.backbone dcgan64` its smaller network."""
+
+DEMO = Config(
+    model=ModelConfig(
+        backbone="dcgan64",
+        width=16,
+        norm="group",
+        encoding_size=128,
+        latent_size=16,
+        hidden_size=128,
+        predictor_norm="none",
+        skip="previous",
+        conditioning="film",
+        posterior_condition=True,
+        output="flow",
+        normalise_condition=True,
+    ),
+    kl=KLConfig(schedule="cyclical", max_weight=1e-5, cycles=3, ratio=2.0),
+    teacher_forcing=TeacherForcingConfig(start=1.0, decay_step=0.25),
+    training=TrainingConfig(
+        epochs=20,
+        updates_per_epoch=40,
+        batch_size=8,
+        learning_rate=0.002,
+        learning_rate_schedule="cosine",
+        gradient_clip=1.0,
+        ema_decay=0.98,
+        validation_clips=64,
+        validate_every=4,
+    ),
+)
+"""Minutes on 2 CPU cores, and the network that gets furthest in them."""
+
+SMOKE = dataclasses.replace(
+    DEMO,
+    model=dataclasses.replace(DEMO.model, width=4, encoding_size=16, latent_size=4, hidden_size=16),
+    training=dataclasses.replace(
+        DEMO.training,
+        epochs=2,
+        updates_per_epoch=4,
+        batch_size=4,
+        validation_clips=4,
+        validate_every=1,
+    ),
+)
+"""Seconds: for tests and for a first look."""
+
+PRESETS: dict[str, Config] = {
+    "demo": DEMO,
+    "course": COURSE,
+    "spec": SPEC,
+    "report": REPORT,
+    "svg": SVG,
+    "smoke": SMOKE,
+}
+"""The presets by name."""
+
+
+def preset(name: str) -> Config:
+    """The preset of that name.
+
+    Raises:
+        ConfigError: there is no such preset; the message lists those there are.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"no preset {name!r}; there are: {', '.join(PRESETS)}")
+    return PRESETS[name]
