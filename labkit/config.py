@@ -226,6 +226,16 @@ class Config(Checked):
                 mend="set model.conditioning=input, or another data.condition",
             )
 
+        if self.training.batch_size == 1 and "batch" in (
+            self.model.norm,
+            self.model.predictor_norm,
+        ):
+            raise ConfigError(
+                "training.batch_size is 1, and batch norm has no statistics of a single encoding",
+                mend="set training.batch_size=2 or more, or model.norm=group and "
+                "model.predictor_norm=none",
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """The config as nested dictionaries of JSON's own types."""
         return dataclasses.asdict(self)

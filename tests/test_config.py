@@ -142,3 +142,20 @@ def test_spec_and_report_differ_from_course_in_what_they_are_named_for() -> None
 def test_an_unknown_preset_lists_those_there_are() -> None:
     with pytest.raises(ConfigError, match="demo, course, spec, report, svg, smoke"):
         preset("dmeo")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kl": {"balance": 0.8}}, "kl.balance is 0.8, but model.prior is fixed"),
+        (
+            {"data": {"condition": "none"}, "model": {"conditioning": "film"}},
+            "model.conditioning is film, but data.condition is none",
+        ),
+        ({"training": {"batch_size": 1}}, "training.batch_size is 1"),
+    ],
+)
+def test_choices_that_do_not_fit_together(changes, words) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        from_dict(changes)
+    assert caught.value.mend

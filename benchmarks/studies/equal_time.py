@@ -1,7 +1,7 @@
 """Which choices help at equal training time?
 
-    python benchmarks/equal_time.py --minutes 10 --variants demo course ...
-    python benchmarks/equal_time.py --table latent
+    python benchmarks/studies/equal_time.py --minutes 10 --variants demo course ...
+    python benchmarks/studies/equal_time.py --table latent
 
 Each variant is trained for as many updates as fit into the minutes, with its schedules
 stretched over them, on the same simulated clips with the same seed; then it predicts the test
