@@ -49,14 +49,16 @@ DEMO = Config(
         encoding_size=128,
         latent_size=16,
         hidden_size=128,
+        predictor="convlstm",
         predictor_norm="none",
         skip="previous",
         conditioning="film",
         posterior_condition=True,
         output="flow",
+        observation="optimal",
         normalise_condition=True,
     ),
-    kl=KLConfig(schedule="cyclical", max_weight=1e-5, cycles=3, ratio=2.0),
+    kl=KLConfig(schedule="cyclical", max_weight=1.0, cycles=3, ratio=2.0),
     teacher_forcing=TeacherForcingConfig(start=1.0, decay_step=0.25),
     training=TrainingConfig(
         epochs=20,
@@ -74,7 +76,9 @@ DEMO = Config(
 
 SMOKE = dataclasses.replace(
     DEMO,
-    model=dataclasses.replace(DEMO.model, width=4, encoding_size=16, latent_size=4, hidden_size=16),
+    model=dataclasses.replace(
+        DEMO.model, width=4, encoding_size=16, latent_size=4, hidden_size=16, map_size=8
+    ),
     training=dataclasses.replace(
         DEMO.training,
         epochs=2,

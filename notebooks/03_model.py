@@ -25,6 +25,8 @@ labkit.lab_setup()
 # about what goes where. The batch is two windows of 2 + 10 simulated frames.
 
 # %%
+import dataclasses
+
 import torch
 
 from labkit.data.simulator import simulate_clip
@@ -32,7 +34,8 @@ from labkit.model import VideoCVAE
 from labkit.presets import preset
 from labkit.results import window_of
 
-config = preset("smoke")
+smoke = preset("smoke")
+config = dataclasses.replace(smoke, model=dataclasses.replace(smoke.model, predictor="lstm"))
 model = VideoCVAE(config.model, config.data.condition_size).eval()
 windows = [window_of(simulate_clip(seed=1, index=i), config, f"clip {i}") for i in (1, 2)]
 frames, condition = (torch.cat(parts) for parts in zip(*windows, strict=True))
@@ -65,6 +68,10 @@ print("skip features", *(tuple(each.shape) for each in features))
 # $h$, $z$ and $g$ are all of a frame that the LSTMs know: a few numbers. The **skip features**
 # carry what such a bottleneck cannot, the sharp and still background, past it to the decoder.
 # The course's model takes them from the last context frame, this one from the frame fed back.
+#
+# A vector $g$ also forgets *where* things are, and the decoder has to say it anew. The `demo`
+# preset therefore has a **ConvLSTM** (Shi et al. 2015) for $\mathrm{LSTM}_\theta$: its state and
+# its $g_t$ are feature maps of an eighth of the frame's side (`model.predictor="convlstm"`).
 
 # %% [markdown]
 # ## 3.2 How large?

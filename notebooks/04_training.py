@@ -45,6 +45,16 @@ for beta in (1.0, 1e-4, 1e-5, 1e-6):
 # At $\beta = 1$ a nat would have to save many times the error there is. No nat ever does, so the
 # posterior becomes the prior: it *collapses*, $z$ is noise, and the conditions alone carry the
 # prediction. This is the maximum that the course's schedules rise to.
+#
+# Nor need $\sigma$ be guessed. A Gaussian likelihood of $x_t$ around $\hat x_t$ is highest where
+# $\sigma^2$ is the mean squared error itself. Put in, it leaves
+#
+# $$\tfrac{1}{2} \log \text{MSE} + \mathrm{KL} / D$$
+#
+# up to a constant: with a weight of 1 this *is* the negative ELBO over $D$, and the $\beta$ it
+# amounts to falls as the predictions get better (sigma-VAE, Rybkin et al. 2021). The `demo` and
+# `smoke` presets use it (`model.observation="optimal"`), so the
+# loss below is the logarithm of an error, and negative.
 
 # %% [markdown]
 # ## 4.2 KL annealing
@@ -140,7 +150,7 @@ rows = train(config, "run", progress=False)
 print("epoch  loss   validation PSNR  KL weight  teacher forcing")
 for row in rows:
     print(
-        f"{row.epoch:5}  {row.loss:.3f}  {row.validation_psnr:12.1f} dB"
+        f"{row.epoch:5}  {row.loss:.2f}  {row.validation_psnr:12.1f} dB"
         f"{row.kl_weight:11.0e}{row.teacher_forcing_ratio:17.2f}"
     )
 print("\nrun:", *sorted(file.name for file in Path("run").iterdir()))

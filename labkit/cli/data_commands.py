@@ -44,13 +44,14 @@ class Simulate:
 
     def run(self) -> None:
         from labkit.data.layout import write_split
-        from labkit.data.simulator import SimulatedSplit, simulate_pack
+        from labkit.data.simulator import SimulatedSplit, check_counts, simulate_pack
 
         counts = {"train": self.train, "validate": self.validate, "test": self.test}
         workers = cores(self.workers)
         if self.layout == "pack":
             simulate_pack(self.out, self.seed, counts, workers, self.progress)
         else:
+            check_counts(counts)
             for split, count in counts.items():
                 clips = SimulatedSplit(self.seed, split, count, workers)
                 write_split(self.out, split, clips, self.progress)
@@ -96,7 +97,7 @@ class Convert:
     source: Annotated[Positional[Path], arg(metavar="SOURCE")]
     """file or folder to read"""
     out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """folder to write"""
+    """folder to write; a pack that is there stays until the new one is complete"""
     layout: Flag = False
     """write the course's folders, with one PNG a frame, instead of a pack"""
     camera: Literal["aux1", "main"] = "aux1"
@@ -116,7 +117,7 @@ class Convert:
             self.out,
             camera=self.camera,
             to="layout" if self.layout else "pack",
-            workers=self.workers,
+            workers=None if self.workers is None else cores(self.workers),
             progress=self.progress,
         )
         print(f"{self.out}: {_counts(summary['splits'])}; next: labkit data check {self.out}")
@@ -141,16 +142,17 @@ class Check:
 
     def run(self) -> int:
         from labkit.data.check import check
+        from labkit.data.check.repair import check_place, repair
 
         if self.resize and self.fix is None:
             mend = "labkit data check ROOT --fix OUT --resize"
             raise LabkitError("--resize scales the frames of a copy", mend=mend)
+        if self.fix is not None:  # before all of it is read
+            check_place(self.root, self.fix)
         report = check(self.root, self.progress)
         print(report.text())
         if self.fix is None:
             return 0 if report.ok else 1
-        from labkit.data.check.repair import repair
-
         print(f"\n{repair(self.root, self.fix, resize=self.resize, progress=self.progress).text()}")
         copy = check(self.fix, self.progress)
         print(f"\n{copy.text()}")
@@ -170,13 +172,22 @@ class Pack:
         from labkit.data.pack import ensure_pack
 
         pack = ensure_pack(self.root, progress=self.progress)
-        print(f"{pack.root}: {_counts({name: len(pack.split(name)) for name in pack.splits})}")
+        counts = _counts({name: len(pack.split(name)) for name in pack.splits})
+        place = "a pack already" if pack.root == self.root else f"its pack is {pack.root}"
+        print(f"{self.root}: {counts}; {place}")
 
 
 def cores(asked: int | None) -> int:
-    """The number of processes asked for; one a core where none was."""
+    """The number of processes asked for; one a core where none was.
+
+    Raises:
+        LabkitError: less than one was asked for.
+    """
+    if asked is not None and asked < 1:
+        raise LabkitError(f"--workers is {asked}", mend="1 or more, or leave it out")
     return os.cpu_count() or 1 if asked is None else asked
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {split}" for split, count in counts.items()) + " clips"
+    listed = ", ".join(f"{count} {split}" for split, count in counts.items())
+    return f"{listed} clip{'' if sum(counts.values()) == 1 else 's'}"

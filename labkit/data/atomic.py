@@ -67,7 +67,7 @@ def writing(folder: Path | str, wait: float = 0.0) -> Iterator[Path]:
         if place.exists() and not place.is_dir():
             raise DataError("is a file", file=folder, mend="give the name of a folder")
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(place.with_name(f".{place.name}.lock"), wait):
+        with locked(place.with_name(f".{place.name}.lock"), wait):
             _clear(place)
             yield place
     except Timeout:
@@ -80,8 +80,12 @@ def writing(folder: Path | str, wait: float = 0.0) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _locked(file: Path, wait: float) -> Iterator[None]:
-    """Holds a lock file and removes it in the end."""
+def locked(file: Path, wait: float = 0.0) -> Iterator[None]:
+    """Holds a lock file and removes it in the end.
+
+    Raises:
+        Timeout: another process holds it, still after `wait` seconds.
+    """
     lock = FileLock(file, thread_local=False)
     try:
         held = lock.acquire(timeout=0)

@@ -6,14 +6,19 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bair_records import features, write_records
+from converting import BAIR
+from faulty_server import Getter, Server
 
 from labkit.data import layout
 from labkit.data.clip import Clip
+from labkit.data.convert import convert
 from labkit.data.pack import ensure_pack
 
 
@@ -98,3 +103,55 @@ def tree_of() -> Callable[..., dict[str, str]]:
         return found
 
     return tree
+
+
+# ---------------------------------------------------------------------- BAIR's records
+
+
+@pytest.fixture(scope="session")
+def bair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as BAIR's, of 11 clips with two cameras."""
+    root = tmp_path_factory.mktemp("bair") / "softmotion30_44k"
+    for name, numbers in BAIR.items():
+        made = [features(number, ("aux1", "main")) for number in numbers]
+        write_records(root / f"{name}.tfrecords", made)
+    (root / "train" / "._traj_0_to_255.tfrecords").write_bytes(b"left by macOS")
+    (root / "README.txt").write_text("about")
+    return root
+
+
+@pytest.fixture(scope="session")
+def packed(bair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of it without a break."""
+    out = tmp_path_factory.mktemp("packed") / "out"
+    convert(bair, out, workers=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def folders(bair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in the course layout."""
+    out = tmp_path_factory.mktemp("folders") / "out"
+    convert(bair, out, to="layout", workers=1)
+    return out
+
+
+# ------------------------------------------------------------------------ the server
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A running server."""
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield running
+        running.stall = False
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def get(server: Server, tmp_path: Path) -> Getter:
+    """`download` from the server into a folder."""
+    return Getter(server, tmp_path / "data")

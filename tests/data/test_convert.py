@@ -114,7 +114,7 @@ def an_array(file):
         ("text.npz", lambda f: f.write_text("hello"), "not a readable .npz"),
         ("array.npz", an_array, "not a readable .npz"),
         ("torn.npz", a_torn_file, "readable"),
-        ("folder.npz", lambda f: f.mkdir(), "not a readable .npz"),
+        ("folder.npz", lambda f: f.mkdir(), "is a folder, not an .npz file"),
         ("clip.mp4", lambda f: f.write_bytes(b"x"), r"no known kind \(.mp4\)"),
         ("clip", lambda f: f.write_bytes(b""), "no known kind .no ending"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -88,3 +89,18 @@ def test_a_broken_clip_stops_the_pack_and_keeps_the_old_one(course):
     with pytest.raises(DataError, match=r"1\.png: frame is missing"):
         ensure_pack(course)
     assert stamp(open_pack(course / ".labkit_pack")) == before
+
+
+def test_errors_name_what_the_user_gave(course, tmp_path):
+    """Not the hidden pack, and not the folder that a zip was unpacked to."""
+    zipped = shutil.make_archive(str(tmp_path / "mine"), "zip", course)
+    for given in (course, zipped):
+        with pytest.raises(DataError) as error:
+            ensure_pack(given).split("test")
+        assert str(error.value) == f"{given}: no split 'test' (there are: train, validate)"
+    (layout.clip_folders(course, "train")[1] / "endeffector_positions.csv").unlink()
+    zipped = shutil.make_archive(str(tmp_path / "other"), "zip", course)
+    for given in (course, zipped):
+        with pytest.raises(DataError, match="has no positions, unlike the first clip") as error:
+            ensure_pack(given)
+        assert str(error.value.file) == f"{given}/train/traj_512_to_767.tfrecords/1"

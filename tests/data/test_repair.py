@@ -161,6 +161,14 @@ def test_a_zip_is_repaired_too(good_course, tmp_path):
     assert report.kept == {"train": 3, "test": 1}
 
 
+def test_where_the_last_frame_is_missing_no_action_moves_to_another_frame(good_course, tmp_path):
+    for folder in layout.clip_folders(good_course, "train"):
+        (folder / "11.png").unlink()
+    report = repair(good_course, tmp_path / "copy")
+    assert report.kept == {"test": 1}
+    assert "11.png: frame is missing (actions.csv has 12 rows" in report.text()
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [
@@ -168,6 +176,9 @@ def test_a_zip_is_repaired_too(good_course, tmp_path):
         ("1;2,5\r\n3;4\r\n".encode("utf-16"), "1,2.5\n3,4\n"),
         (b'"1"\t"2"\n\n"3"\t"4"\n\n', "1,2\n3,4\n"),
         (b"x,y\n1,2\n3,4\n", "1,2\n3,4\n"),
+        (b",0,1\n0,1,2\n1,3,4\n", "0,1,2\n1,3,4\n"),
+        (b"0,1\n1,2\n3,4\n", "1,2\n3,4\n"),
+        (b"5,6\n1,2\n3,4\n", "5,6\n1,2\n3,4\n"),  # a row too many is no heading
         (b"1 2\n3  4\n", "1,2\n3,4\n"),
         (b"\xff\xff", "\ufffd\ufffd\n"),
         (b"", ""),

@@ -38,7 +38,9 @@ def check(root: Path | str, progress: bool = False) -> CheckReport:
         DataError: there is no data set at `root` at all.
     """
     report = CheckReport(Path(root))
-    sources = _sources(report)
+    inside = layout.resolve(root)
+    with layout.called(root, inside):
+        sources = _sources(report, inside)
     report.splits = {source.name: SplitReport() for source in sources}
     seen: dict[bytes, tuple[_Folders | _Packed, int]] = {}
     for source in sorted(sources, key=lambda source: keeping_rank(source.name)):
@@ -62,6 +64,7 @@ def check(root: Path | str, progress: bool = False) -> CheckReport:
                 if other is not source:
                     report.faults.append(leak(report.duplicates[-1], source.place(number)))
         report.faults += found.faults()
+    report.faults = [layout.as_given(fault, root, inside) for fault in report.faults]
     report.notes += unusual(report)
     return report
 
@@ -144,9 +147,9 @@ class _Packed:
         return self.split.root / self.name
 
 
-def _sources(report: CheckReport) -> Sequence[_Folders | _Packed]:
-    """The splits of the report's root; what is wrong with the set as a whole goes to its faults."""
-    root = layout.resolve(report.root)
+def _sources(report: CheckReport, root: Path) -> Sequence[_Folders | _Packed]:
+    """The splits of the report's data set, which lies at `root`; what is wrong with the set as a
+    whole goes to its faults."""
     if is_pack(root):
         pack = open_pack(root)
         report.faults += pack.faults()

@@ -117,12 +117,23 @@ def mended_table(data: bytes, frames: int) -> str:
     else:
         lines = [line.replace(",", ".") for line in lines]
     rows = [[cell.strip().strip('"') for cell in line.split(part)] for line in lines]
-    if len(rows) == frames + 1:
+    if len(rows) == frames + 1 and _is_heading(rows[0]):
         rows = rows[1:]
     counted = [row[0] for row in rows]
     if len(rows) > 2 and counted in (_count_from(0, rows), _count_from(1, rows)):
         rows = [row[1:] for row in rows]
     return "".join(f"{','.join(row)}\n" for row in rows)
+
+
+def _is_heading(row: list[str]) -> bool:
+    """Whether a row holds names of columns, or pandas' numbers for them: no numbers of a clip."""
+    if row == [str(number) for number in range(len(row))]:
+        return True
+    try:
+        [float(cell) for cell in row]
+    except ValueError:
+        return True
+    return False
 
 
 def _count_from(first: int, rows: list[list[str]]) -> list[str]:

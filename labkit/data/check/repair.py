@@ -80,12 +80,15 @@ def repair(
             can be kept.
     """
     root, out = Path(root), Path(out)
-    _refuse(root, out)
+    check_place(root, out)
     report = RepairReport(root, out)
     with ExitStack() as stack:
         workshop = Path(stack.enter_context(TemporaryDirectory(prefix="labkit-")))
         mender = Mender(workshop, size if resize else None)
-        kept = _choose(layout.resolve(root), mender, report, progress)
+        inside = layout.resolve(root)
+        with layout.called(root, inside):
+            kept = _choose(inside, mender, report, progress)
+        report.dropped = [layout.as_given(fault, root, inside) for fault in report.dropped]
         if not any(kept.values()):
             mend = "see `labkit data check` for what is wrong with each clip"
             raise DataError("no clip of it can be mended", file=root, mend=mend)
@@ -115,8 +118,11 @@ class _Mended:
         return (self.mender.clip(folder)[0] for folder in self.folders)
 
 
-def _refuse(root: Path, out: Path) -> None:
-    """Raises DataError unless `root` may be copied to `out`."""
+def check_place(root: Path, out: Path) -> None:
+    """
+    Raises:
+        DataError: `root` cannot be copied to `out`.
+    """
     mend = "choose a new folder beside the data set"
     if out.exists() and not out.is_dir():
         raise DataError("is a file", file=out, mend=mend)
@@ -151,7 +157,7 @@ def _choose(
                 )
                 continue
             kinds[folder] = Kind.of(clip)
-            report.mended.update(mended)
+            report.mended.update(sorted(mended))
         kept[name] = list(_alike(kinds, report))
     return kept
 

@@ -17,7 +17,7 @@ from labkit.data.convert.records import records_to_layout, records_to_pack
 from labkit.data.convert.sources import open_source
 from labkit.data.layout import write_split
 from labkit.data.layout.tables import to_float32
-from labkit.data.pack import write_pack
+from labkit.data.pack import is_pack, write_pack
 from labkit.errors import DataError
 
 FRAMES_KEY = "aux1_image"
@@ -75,6 +75,8 @@ def convert(
             cannot be written or holds something else. `out` is then as it was.
     """
     source, out = Path(source), Path(out)
+    if to == "layout" and is_pack(out):
+        raise DataError("is a pack, not a course layout", file=out, mend="choose another folder")
     if source.suffix.lower() == ".npz":
         clip = read_npz(source)
         if camera != "aux1":
@@ -128,6 +130,8 @@ def read_npz(file: Path | str) -> Clip:
     file = Path(file)
     if not file.exists():
         raise DataError("no such file", file=file, mend="look at its name and folder")
+    if not file.is_file():
+        raise DataError("is a folder, not an .npz file", file=file, mend="give the file")
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             wanted = (FRAMES_KEY, ACTIONS_KEY, *POSITIONS_KEYS)

@@ -52,7 +52,7 @@ def readable(path: Path) -> Iterator[None]:
 def in_archive(path: Path) -> tuple[RecordFile, ...] | None:
     """The members of a plain tar; None for a compressed one."""
     if not path.is_file():
-        raise DataError("is not a file", file=path)
+        raise DataError("is not a file", file=path, mend="give a file or a folder")
     with readable(path):
         if not tarfile.is_tarfile(path):
             return _no_archive(path)
@@ -65,7 +65,8 @@ def in_archive(path: Path) -> tuple[RecordFile, ...] | None:
 def _no_archive(path: Path) -> None:
     if re.search(r"\.(tar|tgz|tar\.(gz|bz2|xz))$", path.name, re.IGNORECASE):
         raise tarfile.ReadError("it does not begin as one")
-    raise DataError(f"is of no known kind ({path.suffix or 'no ending'})", file=path)
+    mend = "give a .tfrecords file, a folder or a .tar of them, or an .npz"
+    raise DataError(f"is of no known kind ({path.suffix or 'no ending'})", file=path, mend=mend)
 
 
 def _is_compressed(path: Path) -> bool:

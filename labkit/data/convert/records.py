@@ -21,8 +21,8 @@ from labkit.data.convert.example import Camera
 from labkit.data.convert.files import SPLIT_RULE, RecordFile
 from labkit.data.convert.pieces import Piece, clip_folder, pieces, read_piece, write_piece
 from labkit.data.convert.sources import Source
-from labkit.data.convert.workers import in_order
 from labkit.data.pack import PackWriter
+from labkit.data.workers import in_order
 from labkit.errors import DataError
 from labkit.files import write_whole
 
@@ -98,7 +98,7 @@ def records_to_layout(
         work = lasting(place, f"layout\n{camera}\n{source.state}")
         if not (work / COMPLETE).is_file():
             for split in source.splits:
-                _refuse_full(place / split)
+                _refuse_full(out / split)
             clear_lasting(place, keep=work)
             work.mkdir(exist_ok=True)
             for leftover in work.glob("*/*/.*"):  # of a killed run; this one has the lock
@@ -114,7 +114,7 @@ def records_to_layout(
         place.mkdir(exist_ok=True)
         for split in counts:
             if (work / split).is_dir():  # else it was moved before a kill
-                _refuse_full(place / split)
+                _refuse_full(out / split)
                 with contextlib.suppress(FileNotFoundError):
                     shutil.rmtree(place / split)
                 os.rename(work / split, place / split)

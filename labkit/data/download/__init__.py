@@ -19,6 +19,7 @@ import filelock
 import httpx
 from tqdm.auto import tqdm
 
+from labkit.data.atomic import locked
 from labkit.data.convert.tfrecord import read_records
 from labkit.data.download.partial import PAUSES, Partial, size_text
 from labkit.data.download.transfer import fetch
@@ -225,9 +226,12 @@ def _lock(stack: contextlib.ExitStack, place: Path) -> None:
     Raises:
         DataError: another process is fetching it, or the folder cannot be written.
     """
+    if place.parent.exists() and not place.parent.is_dir():
+        mend = "give the name of a folder with --out"
+        raise DataError("is a file", file=place.parent, mend=mend)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(filelock.FileLock(place.with_name(f".{place.name}.lock"), timeout=0))
+        stack.enter_context(locked(place.with_name(f".{place.name}.lock")))
     except filelock.Timeout:
         mend = "wait for it, or end it"
         raise DataError("is being fetched by another process", file=place, mend=mend) from None

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from labkit.data.layout.find import (
     FRAME,
+    as_given,
+    called,
     canonical_split,
     clip_folders,
     empty_splits,
@@ -40,6 +42,8 @@ __all__ = [
     "CLIPS_A_FOLDER",
     "FIRST_TRAJECTORY",
     "FRAME",
+    "as_given",
+    "called",
     "canonical_split",
     "clip_folders",
     "empty_splits",

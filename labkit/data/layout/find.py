@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -73,6 +74,24 @@ def resolve(root: Path | str, progress: bool = False) -> Path:
                 raise DataError(f"holds only zips: {', '.join(zips)}", file=root, mend=mend)
             return resolve(root / zips[0], progress=progress)
     return root
+
+
+@contextlib.contextmanager
+def called(given: Path | str, root: Path) -> Iterator[None]:
+    """Errors of the block, on files of the data set at `root`, which `given` was resolved to, as
+    the user knows them: by their place in the zip, and not in the hidden folder."""
+    try:
+        yield
+    except DataError as fault:
+        raise as_given(fault, given, root) from None
+
+
+def as_given(fault: DataError, given: Path | str, root: Path) -> DataError:
+    """One error, as `called` says it."""
+    if root == Path(given) or fault.file is None or not Path(fault.file).is_relative_to(root):
+        return fault
+    file = Path(given) / Path(fault.file).relative_to(root)
+    return type(fault)(fault.what, file=file, row=fault.row, mend=fault.mend)
 
 
 def _unwrapped(folder: Path) -> Path:

@@ -49,6 +49,8 @@ def write_split(root: Path | str, split: str, clips: Iterable[Clip], progress: b
         DataError: the split has clips already, or `clips` yields none.
     """
     target = Path(root) / split
+    if target.parent.exists() and not target.parent.is_dir():
+        raise DataError("is a file", file=root, mend="give the name of a folder")
     if target.is_dir() and scan(target):
         mend = "remove it, or choose another folder"
         raise DataError("is there already", file=target, mend=mend)

@@ -73,12 +73,13 @@ def _fill(writer: PackWriter, splits: Mapping[str, Iterable[Clip]], progress: bo
     for split, clips in splits.items():
         name = layout.canonical_split(split)
         count = 0
+        folders = clips.folders if isinstance(clips, _Folders) else None
         for clip in tqdm(clips, desc=f"packing {name}", unit="clip", disable=not progress):
-            writer.add(name, clip)
+            writer.add(name, clip, folders and folders[count])
             count += 1
         if not count:
             mend = "leave the split out, or give it clips"
-            raise DataError(f"split {name} has no clips", mend=mend)
+            raise DataError(f"split {name} has no clips", file=writer.root, mend=mend)
     return writer.finish()
 
 
@@ -97,7 +98,14 @@ def ensure_pack(root: Path | str, progress: bool = False) -> Pack:
     Raises:
         DataError: `root` is neither, a clip in it cannot be read, or the disk is full.
     """
-    root = layout.resolve(root, progress=progress)
+    given, root = Path(root), layout.resolve(root, progress=progress)
+    with layout.called(given, root):
+        pack = _ensured(root, progress)
+    pack.given = given
+    return pack
+
+
+def _ensured(root: Path, progress: bool) -> Pack:
     if is_pack(root):
         return open_pack(root)
     fingerprint = _fingerprint(root)

@@ -26,6 +26,8 @@ class Pack:
 
     def __init__(self, root: Path, manifest: dict[str, Any]) -> None:
         self.root, self.manifest = Path(root), manifest
+        self.given = self.root
+        """what messages call it: the data set that the user gave, where the pack is hidden in it"""
 
     def __repr__(self) -> str:
         # The folder's name alone: a notebook's output must not depend on where it lies.
@@ -45,7 +47,7 @@ class Pack:
         """
         name = layout.canonical_split(name)
         if name not in self.manifest["splits"]:
-            raise layout.missing_split(name, self.splits, self.root)
+            raise layout.missing_split(name, self.splits, self.given)
         return PackedSplit(self.root, name, self.manifest["splits"][name]["files"])
 
     def verify(self) -> None:

@@ -156,18 +156,30 @@ class PackWriter:
         in the order in which they were added."""
         return self._done.get(layout.canonical_split(split), 0)
 
-    def add(self, split: str, clip: Clip) -> None:
+    def add(self, split: str, clip: Clip, file: Path | None = None) -> None:
         """Appends a clip to a split.
+
+        Args:
+            split: the split's name.
+            clip: the clip.
+            file: where it comes from, for messages; the pack's folder if None.
 
         Raises:
             DataError: a clip of another shape than the split's first, one with positions or
                 labels where that one has none, or the other way round; the message names it.
                 Or the disk is full.
         """
-        name = layout.canonical_split(split)
+        try:
+            self._add(layout.canonical_split(split), clip)
+        except DataError as fault:
+            if fault.file is not None:
+                raise
+            raise DataError(fault.what, file=file or self.root, mend=fault.mend) from None
+
+    def _add(self, name: str, clip: Clip) -> None:
         if name not in self._splits:
             if not name or name[0] == "." or Path(name).name != name or name == MANIFEST:
-                raise DataError(f"{split!r} cannot be a split's name", mend="give another one")
+                raise DataError(f"{name!r} cannot be a split's name", mend="give another one")
             shapes = shapes_of(clip, f"clip {clip.name or 0}")
             with self._told():
                 self._splits[name] = SplitFiles(self._fresh / name, shapes, [])

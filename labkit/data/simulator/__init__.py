@@ -3,9 +3,17 @@
 from labkit.data.simulator.generate import (
     SPLIT_OFFSETS,
     SimulatedSplit,
+    check_counts,
     simulate,
     simulate_clip,
     simulate_pack,
 )
 
-__all__ = ["SPLIT_OFFSETS", "SimulatedSplit", "simulate", "simulate_clip", "simulate_pack"]
+__all__ = [
+    "SPLIT_OFFSETS",
+    "SimulatedSplit",
+    "check_counts",
+    "simulate",
+    "simulate_clip",
+    "simulate_pack",
+]

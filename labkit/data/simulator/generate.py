@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from labkit.data.clip import Clip
 from labkit.data.simulator.physics import run
 from labkit.data.simulator.render import render
 from labkit.data.simulator.scene import sample_scene
+from labkit.data.workers import in_order
 from labkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -81,16 +81,12 @@ def simulate(
         for index in indices:
             yield simulate_clip(seed, index, n_frames, size)
         return
-    # spawn: a forked child would inherit the locks of the parent's threads (torch, BLAS).
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        pending: deque = deque()
-        indices = iter(indices)
-        while chunk := tuple(itertools.islice(indices, _CHUNK)):
-            pending.append(pool.submit(_simulate_chunk, seed, chunk, n_frames, size))
-            if len(pending) > 2 * workers:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
+    indices = iter(indices)
+    chunks = iter(lambda: tuple(itertools.islice(indices, _CHUNK)), ())
+    work = functools.partial(_simulate_chunk, seed, n_frames=n_frames, size=size)
+    with contextlib.closing(in_order(work, chunks, workers)) as results:
+        for _, clips in results:
+            yield from clips
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ class SimulatedSplit:
         return simulate(self.seed, range(first, first + self.count), self.workers)
 
 
-def _simulate_chunk(seed: int, indices: tuple[int, ...], n_frames: int, size: int) -> list[Clip]:
+def _simulate_chunk(seed: int, indices: tuple[int, ...], *, n_frames: int, size: int) -> list[Clip]:
     return [simulate_clip(seed, index, n_frames, size) for index in indices]
 
 
@@ -134,16 +130,14 @@ def simulate_pack(
     from labkit.data.pack import open_pack, write_pack
 
     root = Path(root)
-    for split, count in counts.items():
-        if split not in SPLIT_OFFSETS:
-            raise DataError(f"no split {split!r}", mend=f"choose from {', '.join(SPLIT_OFFSETS)}")
-        if not 1 <= count <= _SPLIT_ROOM:
-            raise DataError(f"{count} clips for {split}", mend=f"ask for 1 to {_SPLIT_ROOM:,}")
+    check_counts(counts)
+    if root.exists() and not root.is_dir():
+        raise DataError("is a file", file=root, mend="give the name of a folder")
     source = source_of(seed, counts)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if root.exists() and any(root.iterdir()):
         mend = "choose another folder, or delete this one"
         if not (root / "manifest.json").is_file():
-            raise DataError("the folder holds something that is not a pack", file=root, mend=mend)
+            raise DataError("holds something that is not a pack", file=root, mend=mend)
         pack = open_pack(root)
         found = pack.manifest.get("source")
         if found != source:
@@ -151,6 +145,18 @@ def simulate_pack(
         return pack
     clips = {split: SimulatedSplit(seed, split, count, workers) for split, count in counts.items()}
     return write_pack(root, clips, source=source, progress=progress)
+
+
+def check_counts(counts: Mapping[str, int]) -> None:
+    """
+    Raises:
+        DataError: a split is unknown, without clips or too large.
+    """
+    for split, count in counts.items():
+        if split not in SPLIT_OFFSETS:
+            raise DataError(f"no split {split!r}", mend=f"choose from {', '.join(SPLIT_OFFSETS)}")
+        if not 1 <= count <= _SPLIT_ROOM:
+            raise DataError(f"{count} clips for {split}", mend=f"ask for 1 to {_SPLIT_ROOM:,}")
 
 
 def source_of(seed: int, counts: Mapping[str, int]) -> str:
