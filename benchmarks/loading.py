@@ -1,9 +1,9 @@
 """How fast do clips load, how does each way grow with the data set, and what memory does it take?
 
-    python benchmarks/loading.py            about 5 minutes on 2 idle cores, 2 GB of disk meanwhile
-    python benchmarks/loading.py --quick    under 40 seconds, with smaller data sets
+    python benchmarks/loading.py            some minutes on 2 cores, 20 on busy ones; 2 GB of disk
+    python benchmarks/loading.py --quick    less than a minute, with smaller data sets
 
-Compares four ways to load the same simulated clips: the seed report's data set, which joins
+Compares four ways to load the same simulated clips: the starting report's data set, which joins
 tensors frame by frame; the usual data set that opens 12 PNGs and 2 tables an item; ClipDataset
 from folders; and ClipDataset from a pack. Then it reads a pack as large as all of BAIR, made of
 holes, in shuffled batches. Every figure comes from a process of its own, so that its memory is
@@ -57,7 +57,7 @@ class Plan:
     sizes: tuple[int, ...] = (64, 256, 1024, 4096)
     """clips of the data sets"""
     seed_sizes: tuple[int, ...] = (64, 128, 256)
-    """the same for the seed report's way, whose time grows with the square"""
+    """the same for the starting report's way, whose time grows with the square"""
     compared: int = 256
     """the size at which the ways stand side by side"""
     repeats: int = 5
@@ -190,7 +190,7 @@ def comparison(found: dict[tuple[str, int], Figures], clips: int) -> Iterator[st
     png = found["png", clips]
     for way, title in TITLES.items():
         one = found[way, clips]
-        # The seed's way reads everything when it opens.
+        # The starting report's way reads everything when it opens.
         reading, floats = (
             (one.opening / clips,) * 2 if way == "seed" else (one.reading, one.as_floats)
         )
@@ -202,9 +202,9 @@ def comparison(found: dict[tuple[str, int], Figures], clips: int) -> Iterator[st
         )
     yield ""
     again = 1 / found["seed", clips].reading
-    yield f"The seed's way reads while it opens; its later epochs copy from memory, {again:,.0f}"
-    yield "clips/s. The first two ways give floats only. Peak: resident memory of the process;"
-    yield "data: what of it came after the imports."
+    yield "The starting report's way reads while it opens; its later epochs copy from memory,"
+    yield f"{again:,.0f} clips/s. The first two ways give floats only."
+    yield "Peak: resident memory of the process; data: what of it came after the imports."
 
 
 def growth(found: dict[tuple[str, int], Figures]) -> Iterator[str]:

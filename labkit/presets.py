@@ -50,6 +50,7 @@ DEMO = Config(
         latent_size=16,
         hidden_size=128,
         predictor="convlstm",
+        predictor_layers=1,
         predictor_norm="none",
         skip="previous",
         conditioning="film",
@@ -62,7 +63,7 @@ DEMO = Config(
     teacher_forcing=TeacherForcingConfig(start=1.0, decay_step=0.25),
     training=TrainingConfig(
         epochs=20,
-        updates_per_epoch=40,
+        updates_per_epoch=36,
         batch_size=8,
         learning_rate=0.002,
         learning_rate_schedule="cosine",

@@ -1,9 +1,11 @@
-"""benchmarks/loading.py: its parts run, and its ways load the same clips."""
+"""The benchmarks: their parts run, and what they compare is comparable."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 from labkit.data.dataset import ClipDataset
+from labkit.presets import SMOKE, preset
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -128,3 +131,28 @@ def test_options_make_plans(loading) -> None:
         assert plan.compared in plan.sizes
         assert plan.compared in plan.seed_sizes
         assert plan.full_size == 43_264
+
+
+def test_the_costs_of_a_variant_are_measured() -> None:
+    """benchmarks/variants.py: a small model's figures are there, and count what they name."""
+    script = runpy.run_path(str(FOLDER / "variants.py"))
+    options = script["Options"](batch=2, repeats=1, threads=1)
+    small, large = (
+        script["measured"](
+            dataclasses.replace(SMOKE, model=dataclasses.replace(SMOKE.model, width=width)), options
+        )
+        for width in (4, 8)
+    )
+    assert 0 < small.parameters < large.parameters
+    assert 0 < small.multiply_adds < large.multiply_adds
+    assert min(small.step, small.frames) > 0
+
+
+def test_every_variant_of_the_tables_is_a_valid_config() -> None:
+    """benchmarks/studies/equal_time.py and variants.py name fields that exist."""
+    study = runpy.run_path(str(FOLDER / "studies" / "equal_time.py"))
+    for table in study["TABLES"].values():
+        for base, changes in table.values():
+            assert study["changed"](preset(base), changes).model
+    for base, changes in runpy.run_path(str(FOLDER / "variants.py"))["VARIANTS"].values():
+        assert dataclasses.replace(preset(base).model, **changes)

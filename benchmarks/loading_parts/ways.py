@@ -113,7 +113,7 @@ Opened = Callable[[int], Iterator[Pair | Batch]]
 
 
 def seed_way(data: Path) -> Opened:
-    """The seed report's data set."""
+    """The starting report's data set."""
     dataset = SeedReportDataset(data / "folders" / "train")
     return lambda clips: of_items(dataset, clips)
 
@@ -143,7 +143,7 @@ WAYS = {
     "pack": pack_way,
 }
 TITLES = {
-    "seed": "the seed report's data set",
+    "seed": "the starting report's data set",
     "png": "one clip at a time from PNG",
     "folders": "ours from folders",
     "pack": "ours from the pack",

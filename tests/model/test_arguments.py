@@ -126,3 +126,15 @@ def test_configs_that_contradict_themselves_are_refused() -> None:
             Config(data=DataConfig(condition="none"), model=ModelConfig(conditioning=kind))
         with pytest.raises(ConfigError, match=f"conditioning is {kind}, but there is no condition"):
             VideoCVAE(dataclasses.replace(SMOKE.model, conditioning=kind), 0)
+
+
+def test_conditions_that_are_never_read_may_hold_anything() -> None:
+    """c_{T-1} leads on from the last frame, to one that nobody asked for."""
+    torch.manual_seed(0)
+    model = VideoCVAE(SMOKE.model, 7).eval()
+    condition = torch.randn(1, 8, 7)
+    condition[:, 5:] = torch.nan
+    with torch.no_grad():
+        assert model.predict(torch.rand(1, 2, 3, 64, 64), condition, 4).isfinite().all()
+        with pytest.raises(ShapeError, match="the condition holds NaN"):
+            model.predict(torch.rand(1, 2, 3, 64, 64), condition, 5)
