@@ -58,25 +58,39 @@ def training_curves(history: Mapping[str, Float[np.ndarray, " epochs"]]) -> LabF
         figure = LabFigure(figsize=(8, 8.4), layout="constrained")
         losses, kl, psnr, weight = figure.subplots(4, 1, sharex=True)
         _line(losses, history, "reconstruction")
-        if "loss" in history:
-            _line(losses, history, "loss")
+        total = _losses(losses, history)
         _line(kl, history, "kl")
         _line(psnr, history, "validation_psnr")
         _line(weight, history, "kl_weight")
         ratio = weight.twinx()
         _line(ratio, history, "teacher_forcing_ratio")
-        losses.set(title="Training loss", ylabel="per pixel")
+        losses.set(title="Training loss", ylabel="MSE, per pixel")
         kl.set(title="KL divergence of the posterior from the prior", ylabel="nats per frame")
         psnr.set(title="PSNR on the validation clips", ylabel="dB")
         weight.set(title="Schedules", xlabel="epoch", ylabel=style.label_of("kl_weight"))
         _second_axis(ratio, "teacher_forcing_ratio")
+        ratio.set(ylim=(-0.05, 1.08))
         _log_where_sensible(losses)
         _log_where_sensible(kl)
         _room_for_zero(weight, history["kl_weight"])
-        _legend(losses)
+        _legend(losses, *total)
         _legend(weight, ratio)
         weight.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _settled(figure)
+
+
+def _losses(axes: Axes, history: Mapping[str, np.ndarray]) -> list[Axes]:
+    """Draws the loss, where there is one, and returns the axes that it needed besides: a loss that
+    is a logarithm, as with an optimal variance, has another scale than the error."""
+    if "loss" not in history:
+        return []
+    if np.nanmin(history["loss"]) > 0:
+        _line(axes, history, "loss")
+        return []
+    second = axes.twinx()
+    _line(second, history, "loss")
+    _second_axis(second, "loss")
+    return [second]
 
 
 def psnr_over_time(
@@ -222,8 +236,8 @@ def _room_for_zero(axes: Axes, values: np.ndarray) -> None:
 
 
 def _second_axis(axes: Axes, key: str) -> None:
-    """A scale of 0..1 at the right for `key`, with no grid of its own."""
-    axes.set(ylabel=style.label_of(key), ylim=(-0.05, 1.08))
+    """A scale at the right for `key`, with no grid of its own."""
+    axes.set(ylabel=style.label_of(key))
     axes.spines["right"].set_visible(True)
     axes.grid(visible=False)
 

@@ -48,7 +48,7 @@ SERIES: dict[str, Series] = {
         "posterior (sees\N{NO-BREAK SPACE}the\N{NO-BREAK SPACE}target)", GREEN, "--"
     ),
     "repeat_last": Series("repeat last frame", ORANGE, "-."),
-    "loss": Series("loss = MSE + β KL", CONTEXT, ":"),
+    "loss": Series("loss, with β KL", CONTEXT, ":"),
     "reconstruction": Series("reconstruction (MSE)", BLACK),
     "kl": Series("KL divergence", PURPLE),
     "validation_psnr": Series("validation PSNR", BLUE),

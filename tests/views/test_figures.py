@@ -139,3 +139,17 @@ def test_pyplot_is_not_needed() -> None:
 def test_colours_of_the_known_series_differ_within_a_picture() -> None:
     together = ("truth", "prediction", "posterior", "repeat_last", "kl_weight")
     assert len({style.SERIES[key].color for key in together}) == len(together)
+
+
+@pytest.mark.parametrize(("shift", "own"), [(0.0, False), (-2.0, True)])
+def test_a_loss_that_is_a_logarithm_has_a_scale_of_its_own(history, shift, own) -> None:
+    """Beside an error of 0.01, one of -2 would make a flat line of it."""
+    history["loss"] = history["loss"] + shift
+    first, *others = training_curves(history).axes
+    drawn = [line.get_label() for line in first.lines]
+    assert (style.label_of("loss") not in drawn) == own
+    assert own == any(style.label_of("loss") in map(_label, axes.lines) for axes in others)
+
+
+def _label(line) -> str:
+    return line.get_label()
