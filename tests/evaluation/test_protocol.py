@@ -57,7 +57,7 @@ def test_figures_do_not_depend_on_the_batch_where_nothing_is_sampled(model, data
 def test_validation_is_the_mean_of_the_same_figures(model, dataset) -> None:
     """With z switched off, sampled or not: the same PSNR as the table's mean."""
     with torch.no_grad():
-        model.predictor.embed.weight[:, -model.config.latent_size :] = 0
+        model.predictor.told.weight[:, -model.config.latent_size :] = 0
     table = evaluate(model, dataset, progress=False).psnr["prediction"]
     told = validation_psnr(model, dataset, clips=99, seed=3, device=torch.device("cpu"))
     assert told == pytest.approx(table.mean(), rel=1e-5)
