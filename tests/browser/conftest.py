@@ -125,5 +125,8 @@ def chromium() -> Iterator:
 def page(chromium) -> Iterator:
     """A fresh page of ordinary size."""
     context = chromium.new_context(viewport={"width": 1200, "height": 900})
+    # A busy machine may take a minute over a kernel's start and its imports; waiting costs nothing
+    # where it is quick.
+    context.set_default_timeout(120_000)
     yield context.new_page()
     context.close()
