@@ -219,7 +219,7 @@ class ClipDataset(VisionDataset):
         for number in range(self.n_clips):
             rows[number] = self._join(*self._source.conditions(number))
         # A column at a time: all of BAIR as float64, and once more squared, would be 150 MB.
-        columns = rows.reshape(-1, self.condition_size).T
+        columns = rows.reshape(self.n_clips * length, self.condition_size).T
         both = [(c.mean(dtype=np.float64), c.std(dtype=np.float64)) for c in columns]
         mean, std = np.array(both, np.float32).reshape(-1, 2).T
         return mean, std
