@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from labkit.course_names import in_lab_names
 from labkit.errors import ConfigError
 from labkit.fields import Between, Checked, build
 from labkit.files import write_whole
@@ -132,7 +133,8 @@ class KLConfig(Checked):
     """The KL weight beta over training (`labkit.learning.schedules.kl_weight`)."""
 
     schedule: Literal["constant", "monotonic", "cyclical"] = "cyclical"
-    """constant at the maximum, one ramp from 0, or one ramp a cycle (Fu et al. 2019)"""
+    """constant at the maximum (the course's kl_anneal_type None: no annealing), one ramp from 0
+    (Bowman et al. 2016), or one ramp a cycle (Fu et al. 2019)"""
     max_weight: Annotated[float, Between(0.0, 1000.0)] = 1.0
     """the weight at the top of a ramp. The loss is mean squared error over pixels + weight x
     KL summed over latent dimensions, so even 1e-4 is a strong pull towards the prior"""
@@ -141,6 +143,8 @@ class KLConfig(Checked):
     ratio: Annotated[float, Between(1.0, 1000.0)] = 2.0
     """a ramp takes 1/ratio of its cycle (the course's kl_anneal_ratio; R = 1/ratio in Fu et
     al.); the weight stays at its maximum for the rest"""
+    shape: Literal["linear", "sigmoid", "cosine"] = "linear"
+    """how a ramp climbs; all three pass through half of the maximum half way up"""
     free_bits: Annotated[float, Between(0.0, 1e6)] = 0.0
     """nats a step, on average over a batch, that cost nothing (Kingma et al. 2016)"""
     balance: Annotated[float, Between(0.0, 1.0)] = 0.0
@@ -158,9 +162,16 @@ class TeacherForcingConfig(Checked):
     decay_start: Annotated[int, Between(0, 1000000)] = 0
     """epoch at which the ratio begins to fall (the course's tfr_start_decay_epoch)"""
     decay_step: Annotated[float, Between(0.0, 1.0)] = 0.01
-    """how much the ratio falls each epoch (the course's tfr_decay_step)"""
+    """linear: how much the ratio falls each epoch (the course's tfr_decay_step)"""
     lower_bound: Annotated[float, Between(0.0, 1.0)] = 0.0
     """the ratio never falls below this (the course's tfr_lower_bound)"""
+    schedule: Literal["constant", "linear", "exponential", "inverse_sigmoid"] = "linear"
+    """how the ratio falls from its start (Bengio et al. 2015)"""
+    decay_factor: Annotated[float, Between(0.0, 1.0)] = 0.98
+    """exponential: what the ratio is multiplied by each epoch"""
+    decay_constant: Annotated[float, Between(1.0, 1e6)] = 20.0
+    """inverse sigmoid: k of k / (k + exp(i / k)), i epochs after its start; the ratio is halved
+    k ln k epochs in, 60 for k = 20"""
     coin: Literal["batch", "clip", "step"] = "batch"
     """what one toss decides: a whole batch (the course), one clip's rollout, or one step of one
     clip (Bengio et al. 2015)"""
@@ -179,15 +190,27 @@ class TrainingConfig(Checked):
     """How the weights are fitted."""
 
     epochs: Annotated[int, Between(1, 1000000)] = 300
-    """number of epochs; the schedules move once an epoch"""
+    """number of epochs"""
+    schedule_by: Literal["epoch", "update"] = "epoch"
+    """when the KL weight and the teacher-forcing ratio move: once an epoch (the course), or at
+    every update, as fractions of an epoch. Their settings count in epochs either way"""
     updates_per_epoch: Annotated[int, Between(1, 1000000)] = 600
     """weight updates an epoch (the course's epoch_size), whatever the data set's size"""
     batch_size: Annotated[int, Between(1, 100000)] = 12
     """windows in a batch"""
     learning_rate: Annotated[float, Between(0.0, 10.0)] = 0.002
     """Adam's learning rate, at its highest"""
-    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
-    """constant, or a short linear warm-up and a cosine down to a hundredth"""
+    learning_rate_schedule: Literal["constant", "cosine", "step"] = "constant"
+    """constant; a short linear warm-up and a cosine down to a floor; or a fall in steps. It is
+    a function of the fraction of all updates that are done, and moves at every update"""
+    learning_rate_warm_up: Annotated[float, Between(0.0, 1.0)] = 0.02
+    """cosine: the fraction of all updates in which the rate climbs from a tenth"""
+    learning_rate_floor: Annotated[float, Between(0.0, 1.0)] = 0.01
+    """cosine: where the rate ends, as a fraction of its highest"""
+    learning_rate_stages: Annotated[int, Between(1, 1000)] = 3
+    """step: number of equal stages of the training, each with a lower rate than the last"""
+    learning_rate_factor: Annotated[float, Between(0.0, 1.0)] = 0.1
+    """step: what the rate is multiplied by from one stage to the next"""
     adam_beta1: Annotated[float, Between(0.0, 0.9999)] = 0.9
     """decay of Adam's mean of gradients"""
     gradient_clip: Annotated[float, Between(0.0, 1e9)] = 0.0
@@ -195,10 +218,55 @@ class TrainingConfig(Checked):
     ema_decay: Annotated[float, Between(0.0, 0.999999)] = 0.0
     """decay of the moving average of the weights that is evaluated and kept; 0 switches it
     off"""
+    weight_decay: Annotated[float, Between(0.0, 10.0)] = 0.0
+    """decoupled weight decay (AdamW, Loshchilov & Hutter 2019); 0 is Adam"""
+    accumulate: Annotated[int, Between(1, 10000)] = 1
+    """parts that a batch is cut into, one after the other in memory; their gradients are averaged,
+    which with group norm is the gradient of the whole batch. What is taken over the batch itself
+    is then taken over a part: the statistics of batch norm, the variance of
+    model.observation=optimal, and the mean that kl.free_bits bounds"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """of the convolutions: auto is bf16 on a GPU that has it and on a CPU with AMX or AVX-512
+    bf16. LSTMs, latents, KL, sigma and losses are fp32 in any case, and so is validation"""
+    channels_last: bool = True
+    """order of the convolutions' memory, as a GPU's kernels and bf16 want it; in fp32 on a CPU it
+    makes little difference"""
+    fused_optimizer: bool = True
+    """update all weights by one kernel, on CPUs and Nvidia GPUs"""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """compile encoder and decoder by torch.compile: auto does so on an Nvidia GPU"""
+    cuda_graphs: Literal["auto", "on", "off"] = "auto"
+    """replay what is compiled as CUDA graphs, which spares the many launches of free-running
+    steps: auto does so in a single process"""
+    data_on_device: Literal["auto", "on", "off"] = "auto"
+    """keep the training clips in the GPU's memory: auto does so where they take at most half of
+    what is free; otherwise they are read ahead"""
+    loader_workers: Annotated[int, Between(-1, 256)] = -1
+    """processes that read ahead; -1 is up to 4 for a GPU, and none otherwise"""
+    checkpoint_every: Annotated[int, Between(0, 1000000)] = 0
+    """updates between two checkpoints within an epoch; 0: none but by the clock. Each epoch ends
+    with one"""
+    checkpoint_minutes: Annotated[float, Between(0.0, 100000.0)] = 10.0
+    """minutes between two checkpoints within an epoch; 0: none by the clock"""
     validation_clips: Annotated[int, Between(1, 1000000)] = 256
     """clips of the validation split predicted after an epoch, to choose the best weights"""
     validate_every: Annotated[int, Between(1, 1000000)] = 1
     """epochs between two validations; the last epoch is always validated"""
+
+
+MACHINE_FIELDS = (
+    "precision",
+    "channels_last",
+    "fused_optimizer",
+    "compile",
+    "cuda_graphs",
+    "data_on_device",
+    "loader_workers",
+    "checkpoint_every",
+    "checkpoint_minutes",
+)
+"""Fields of `training` that suit a run to its machine, and may change from one resume to the
+next."""
 
 
 @dataclass(frozen=True)
@@ -266,9 +334,11 @@ class Config(Checked):
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """A config from nested dictionaries; fields left out keep their defaults.
+    """A config from nested dictionaries; fields left out keep their defaults. The course's names
+    are understood too (`labkit.course_names`).
 
     Raises:
-        ConfigError: an unknown field (with the nearest known one) or a value out of range.
+        ConfigError: an unknown field (with the nearest known one), one given twice, or a value
+            out of range.
     """
-    return build(Config, values, "config")
+    return build(Config, in_lab_names(values) if isinstance(values, dict) else values, "config")

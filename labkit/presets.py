@@ -63,7 +63,7 @@ DEMO = Config(
     teacher_forcing=TeacherForcingConfig(start=1.0, decay_step=0.25),
     training=TrainingConfig(
         epochs=20,
-        updates_per_epoch=36,
+        updates_per_epoch=34,
         batch_size=8,
         learning_rate=0.002,
         learning_rate_schedule="cosine",

@@ -27,6 +27,7 @@ from labkit.config import Config
 from labkit.data.clip import Clip
 from labkit.data.layout import write_split
 from labkit.errors import TrainingError
+from labkit.learning.stopping import Stopped
 from labkit.presets import PRESETS, preset
 
 
@@ -77,6 +78,8 @@ def test_the_commands_are_those_of_the_readme() -> None:
         "demo",
         "train",
         "evaluate",
+        "prove",
+        "control",
         "predict",
         "doctor",
     }
@@ -158,7 +161,7 @@ def test_help_does_not_wait_for_torch() -> None:
         ("train --training.epochs 0", "TrainingConfig.epochs is 0; allowed: 1.."),
         ("train --model.skip none", "'--model.skip'. Expected one of ('last_context', 'previous'"),
         ("train --out", "missing value for argument '--out'"),
-        ("train --resume --out nowhere", "nowhere: not the folder of a run"),
+        ("train --resume --out nowhere", "data/simulated: no such folder"),
         ("train smoke --no-progress", "data/simulated: no such folder"),
         ("train --device gpu", "invalid choice 'gpu'"),
         ("evaluate", "labkit evaluate: missing: RUN"),
@@ -219,6 +222,8 @@ def test_the_command_is_installed() -> None:
     ("error", "code", "said"),
     [
         (KeyboardInterrupt(), 130, "labkit train: interrupted\n"),
+        (Stopped(15, 7, Path("r")), 143, "stopped by SIGTERM after update 7, with everything"),
+        (Stopped(2, 7, Path("r")), 130, "saved; to go on: labkit train --resume --out r\n"),
         (
             TrainingError("the loss is nan", mend="a lower\nrate"),
             2,
@@ -283,7 +288,12 @@ def test_train_takes_any_field_of_the_config(trained: list[Trained]) -> None:
 def test_train_hands_on_its_own_options(trained: list[Trained]) -> None:
     main(["train", "--minutes", "2.5", "--no-progress", "--device", "cpu"])
     expected = {"resume": False, "minutes": 2.5, "progress": False, "device": "cpu"}
+    assert trained[0].options.pop("tell")
+    (board,) = trained[0].options.pop("watchers")
+    assert board.folder == Path("runs/demo/tensorboard")
     assert trained[0].options == expected
+    main(["train", "--no-tensorboard"])
+    assert trained[1].options["watchers"] == []
 
 
 def test_resume_takes_the_runs_own_config(trained: list[Trained], tmp_path: Path) -> None:

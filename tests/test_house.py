@@ -16,12 +16,13 @@ import labkit
 PACKAGE = Path(labkit.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"errors", "fields", "files", "config"}
+GROUND = {"errors", "fields", "files", "course_names", "config"}
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
     "fields": {"errors"},
-    "config": {"errors", "fields", "files"},
+    "course_names": {"errors"},
+    "config": {"errors", "fields", "files", "course_names"},
     "presets": {"errors", "config"},
     "data": GROUND,
     "model": GROUND,

@@ -34,6 +34,7 @@ from labkit.files import write_whole
 from labkit.learning import read_history
 from labkit.learning.checkpoint import load_model
 from labkit.learning.fitting import VideoTask, train
+from labkit.learning.timing import read_timing
 from labkit.model import kl_divergence
 from labkit.presets import preset
 
@@ -195,7 +196,7 @@ def main(options: Options) -> None:
             history = read_history(run)
             rows[name] = {
                 "updates": float(history["updates"][-1]),
-                "minutes": float(history["seconds"].sum() / 60),
+                "minutes": float(read_timing(run).sum() / 60),
                 **judged(run, options.data, options.clips, options.samples),
             }
             write_whole(run / "figures.json", json.dumps(rows[name], indent=1) + "\n")

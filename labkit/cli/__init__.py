@@ -7,10 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from labkit.cli.commands import Demo, Doctor, Evaluate, Predict, Train, require_run
+from labkit.cli.commands import Demo, Doctor, Predict, Train
 from labkit.cli.data_commands import Check, Convert, Download, Pack, Simulate
+from labkit.cli.evaluate_command import Evaluate
+from labkit.cli.evaluation_commands import Control, Prove
 from labkit.cli.reading import Group, find, read
 from labkit.config import Config
+from labkit.course_names import in_lab_words
 from labkit.errors import LabkitError
 from labkit.presets import PRESETS, preset
 
@@ -30,6 +33,8 @@ LABKIT = Group(
         ),
         "train": Train,
         "evaluate": Evaluate,
+        "prove": Prove,
+        "control": Control,
         "predict": Predict,
         "doctor": Doctor,
     },
@@ -44,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 where a check found something unusable, 2 for a mistake (with one
-        line on stderr), 130 when interrupted.
+        line on stderr), 130 when interrupted, 143 when a training was ended by SIGTERM.
     """
     program, kind = "labkit", None
     try:
@@ -59,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         return _say(program, f"{error.filename}: {error.strerror}", 2)
-    except KeyboardInterrupt:
-        return _say(program, getattr(kind, "interrupted", "interrupted"), 130)
+    except KeyboardInterrupt as stop:  # one that has saved says how to go on
+        said = str(stop) or getattr(kind, "interrupted", "interrupted")
+        return _say(program, said, getattr(stop, "code", 130))
     except SystemExit as stop:  # once a help text is printed
         return int(stop.code or 0)
     return 0
@@ -68,11 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _read_train(program: str, words: Sequence[str]) -> Train:
     """Reads `labkit train`, whose defaults are those of the preset or run that it names."""
+    words = in_lab_words(words)
     named = words[0] if words and words[0] in PRESETS else "demo"
     defaults = Train(preset=named, config=preset(named))
     command = read(program, Train, words, defaults)
-    if command.resume:
-        require_run(command.folder)
+    if command.resume and (command.folder / "config.json").is_file():
         saved = Config.load(command.folder / "config.json")
         return read(program, Train, words, dataclasses.replace(defaults, config=saved))
     if command.preset != named:

@@ -60,6 +60,12 @@ class Train:
 
     For instance: labkit train demo --training.epochs 40 --data.root data/real --out runs/real
 
+    Ctrl-C, or a cluster's SIGTERM, ends it after the update it is at, with everything saved; after
+    a power cut it goes on from the last checkpoint. With --resume the same command, given again,
+    ends in the same weights and history as if nothing had happened.
+
+    Several GPUs: torchrun --nproc-per-node 8 -m labkit train course --training.batch-size 96
+
     The defaults shown below are those of PRESET (labkit train course --help shows course's).
     """
 
@@ -68,13 +74,16 @@ class Train:
     out: Annotated[Path | None, arg(metavar="RUN")] = None
     """folder of the run; runs/PRESET if left out"""
     resume: Flag = False
-    """go on with the run in RUN, with the settings it was begun with"""
+    """go on with the run in RUN, with the settings it was begun with; from the start, where it has
+    no checkpoint yet. The number of processes may be another one"""
     minutes: Annotated[float | None, arg(metavar="M")] = None
     """stop after so many minutes; --resume goes on from there"""
     device: Annotated[Literal["cpu", "cuda", "mps"] | None, arg(metavar="NAME")] = None
     """cpu, cuda or mps; the fastest there is if left out"""
     progress: Flag = True
     """switch the progress bar off"""
+    tensorboard: Flag = True
+    """write no curves and pictures for TensorBoard (they go into RUN/tensorboard)"""
     config: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
     @property
@@ -86,6 +95,8 @@ class Train:
         import torch
 
         from labkit.learning import train
+        from labkit.learning.parallel import speaks
+        from labkit.learning.tensorboard import TensorBoard
 
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not there.get(self.device or "cpu", True):
@@ -97,44 +108,11 @@ class Train:
             minutes=self.minutes,
             progress=self.progress,
             device=self.device,
+            watchers=[TensorBoard(self.folder)] if self.tensorboard and speaks() else [],
+            tell=_tell,
         )
-        print(f"{self.folder} is trained; next: labkit evaluate {self.folder}")
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Predict a split's clips with a run's model; write numbers, figures, GIFs, report.html.
-
-    PSNR and SSIM for each predicted frame: one sample from the prior, beside repeating the
-    last context frame, and beside posterior reconstructions, which see their target.
-    """
-
-    folder: Annotated[Positional[Path], arg(metavar="RUN")]
-    """folder of the run"""
-    split: str = "test"
-    """split to predict"""
-    clips: Annotated[int | None, arg(metavar="N")] = None
-    """take only the first N clips"""
-    windows: Literal["first", "all"] = "first"
-    """the first window of each clip, as the course does, or every one"""
-    data: Annotated[Path | None, arg(metavar="ROOT")] = None
-    """another data set's folder; the run's own if left out"""
-    progress: Flag = True
-    """switch the progress bar off"""
-
-    def run(self) -> None:
-        from labkit.results import evaluate_run
-
-        require_run(self.folder)
-        evaluation = evaluate_run(
-            self.folder, self.split, self.clips, self.progress, self.windows, self.data
-        )
-        print(evaluation.protocol)
-        for name, values in evaluation.psnr.items():
-            print(
-                f"  {name:<12} PSNR {values.mean():.2f} dB, SSIM {evaluation.ssim[name].mean():.3f}"
-            )
-        print(f"Look at {self.folder / 'report.html'}")
+        if speaks():
+            print(f"{self.folder} is trained; next: labkit evaluate {self.folder}")
 
 
 @dataclass(frozen=True)
@@ -164,6 +142,11 @@ class Doctor:
         from labkit.doctor import diagnose, render
 
         print(render(diagnose()))
+
+
+def _tell(line: str) -> None:
+    """Prints a line at once, so that it stands above a progress bar."""
+    print(line, flush=True)
 
 
 def require_run(folder: Path) -> None:

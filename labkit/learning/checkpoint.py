@@ -1,12 +1,18 @@
 """Files of a run: the checkpoint a resume needs, and the weights for use. Written whole or not
-at all; read without executing anything that is in them."""
+at all; read without executing anything that is in them.
+
+Where weights are averaged over time, `model.safetensors` holds the average, which is what is
+evaluated; the weights themselves are in `checkpoint.pt`, as "module", beside the "average".
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import json
+import math
 import pickle
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +25,90 @@ from labkit.config import Config, ModelConfig
 from labkit.errors import RunError
 from labkit.fields import differences
 from labkit.files import write_whole
+from labkit.learning.history import HISTORY, EpochRow
+from labkit.learning.timing import TIMING
 from labkit.model import VideoCVAE
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+
+
+@dataclass
+class Progress:
+    """Where a training stands, besides its tensors."""
+
+    update: int = 0
+    """updates done"""
+    best_psnr: float = -math.inf
+    """dB of the weights in `model.safetensors`"""
+    rows: list[EpochRow] = field(default_factory=list)
+    """of the finished epochs"""
+    sums: dict[str, float] = field(default_factory=dict)
+    """of each figure over the current epoch's updates"""
+    summed: int = 0
+    """how many updates that are"""
+    displaced: torch.Tensor | None = None
+    """the bytes of the best weights, while those of a training that ran out of time are in their
+    place; None where they are in it"""
+
+    def add(self, values: dict[str, float]) -> None:
+        """Takes the figures of one more update."""
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in values.items()}
+        self.summed += 1
+
+    def means(self) -> dict[str, float]:
+        """The figures' means over the current epoch so far."""
+        return {name: total / self.summed for name, total in self.sums.items()}
+
+    def finish_epoch(self, row: EpochRow) -> None:
+        """Takes the epoch's row, and begins the next."""
+        self.rows.append(row)
+        self.sums, self.summed = {}, 0
+
+    def displace(self, run: Path) -> None:
+        """Remembers the best weights' file, which is about to be replaced for the time being."""
+        file = run / WEIGHTS
+        if file.is_file():
+            self.displaced = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
+
+    def restore(self, run: Path) -> None:
+        """Puts the best weights' file back."""
+        if self.displaced is not None:
+            write_whole(run / WEIGHTS, self.displaced.numpy().tobytes())
+            self.displaced = None
+
+
+def clear_unfinished(run: Path) -> None:
+    """Clears away what writers that were killed have left."""
+    for name in (CHECKPOINT, WEIGHTS, HISTORY, TIMING, CONFIG):
+        for unfinished in run.glob(f".{name}.*.tmp"):
+            unfinished.unlink(missing_ok=True)
+
+
+def save_progress(run: Path, tensors: dict[str, Any], progress: Progress) -> None:
+    """Writes the checkpoint of a training: module, average and optimizer, and where it stands."""
+    told = {**vars(progress), "rows": [vars(row) for row in progress.rows]}
+    save_checkpoint(run, {**tensors, **told})
+
+
+def load_progress(run: Path) -> tuple[dict[str, Any], Progress]:
+    """What `save_progress` wrote.
+
+    Raises:
+        RunError: there is none, it is damaged, or another version of labkit wrote it.
+    """
+    state = load_checkpoint(run)
+    try:
+        told = {item.name: state.pop(item.name) for item in dataclasses.fields(Progress)}
+        told["rows"] = [EpochRow(**row) for row in told["rows"]]
+        return {name: state[name] for name in ("module", "average", "optimizer")}, Progress(**told)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"a checkpoint of another version of labkit ({error})",
+            file=run / CHECKPOINT,
+            mend="resume with that version, or delete it and train without --resume",
+        ) from None
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:

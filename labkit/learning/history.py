@@ -1,4 +1,5 @@
-"""The training history: one row an epoch, `history.csv` in the run folder."""
+"""The training history: one row an epoch, `history.csv` in the run folder. It holds nothing that
+differs from one run of the same training to the next; what each epoch took is in `timing.csv`."""
 
 from __future__ import annotations
 
@@ -32,13 +33,21 @@ class EpochRow:
     validation_psnr: float | None
     """dB, free-running from the prior, one sample; empty where the epoch was not validated"""
     kl_weight: float
-    """beta of this epoch"""
+    """beta of this epoch's last update"""
     teacher_forcing_ratio: float
-    """of this epoch"""
+    """of this epoch's last update"""
     learning_rate: float
     """of this epoch's last update"""
-    seconds: float
-    """wall-clock time of the epoch, validation included"""
+    gradient_norm: float | None = None
+    """mean over the epoch's updates, before any clipping; empty in histories of older runs"""
+    active_units: int | None = None
+    """latent units that the validation clips move (see `diagnostics.latent_use`)"""
+    posterior_gain: float | None = None
+    """dB by which the posterior's rollout is better than the prior's, on those clips"""
+
+
+LATER = ("gradient_norm", "active_units", "posterior_gain")
+"""Columns that older runs lack; they read as NaN there."""
 
 
 def write_history(run: Path, rows: list[EpochRow]) -> None:
@@ -68,6 +77,8 @@ def read_history(run: Path | str) -> dict[str, np.ndarray]:
     try:
         return {
             name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
+            if name not in LATER or all(name in row for row in rows)
+            else np.full(len(rows), np.nan)
             for name in names
         }
     except (KeyError, TypeError, ValueError):

@@ -17,6 +17,7 @@ negative ELBO over D, up to a constant, and beta need not be tuned.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,6 +48,7 @@ def negative_elbo(
     kl_weight: float,
     observation: Literal["fixed", "learned", "optimal"] = "fixed",
     kl: KLConfig | None = None,
+    joint: Callable[[Float[Tensor, ""]], Float[Tensor, ""]] | None = None,
 ) -> Objective:
     """The loss of a training rollout.
 
@@ -56,11 +58,15 @@ def negative_elbo(
         kl_weight: beta.
         observation: which variance p(x_t | z) has; `learned` takes the rollout's.
         kl: free bits and balancing; None is neither.
+        joint: the mean of a number over all the processes that share a batch, without a gradient;
+            None is one process. With it the means of the processes' gradients are the gradient
+            of the joint batch, whose error the optimal variance is, and whose KL free bits bound.
     """
     kl = kl or KLConfig()
+    joint = joint or Tensor.detach
     # E_q[-log p(x_t | z_{1:t}, x_{<t}, c)], one draw of z, up to scale and a constant
     error = (rollout.frames - targets).square().mean()
-    told, cost = weighted_kl(rollout.posterior, rollout.prior, kl.free_bits, kl.balance)
+    told, cost = weighted_kl(rollout.posterior, rollout.prior, kl.free_bits, kl.balance, joint)
     if observation == "fixed":
         return Objective(error + kl_weight * cost, error, told)
     if observation == "learned":
@@ -68,12 +74,19 @@ def negative_elbo(
         log_variance = rollout.log_variance
         likelihood = 0.5 * (error * torch.exp(-log_variance) + log_variance)
     else:
-        likelihood = 0.5 * (error.clamp_min(1e-8).log() + 1)
+        # Its value is log(sigma^2) / 2 + 1/2, its gradient that of log(sigma^2) / 2, with one
+        # sigma^2 for all processes.
+        variance = joint(error).clamp_min(1e-8)
+        likelihood = 0.5 * (error / variance + variance.log())
     return Objective(likelihood + kl_weight * cost / targets[0, 0].numel(), error, told)
 
 
 def weighted_kl(
-    q: Gaussian, p: Gaussian, free_bits: float, balance: float
+    q: Gaussian,
+    p: Gaussian,
+    free_bits: float,
+    balance: float,
+    joint: Callable[[Float[Tensor, ""]], Float[Tensor, ""]] = Tensor.detach,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """KL(q || p), summed over the latent dimensions and averaged over steps and clips: as it is,
     and as it enters the loss.
@@ -81,7 +94,7 @@ def weighted_kl(
     With a balance a (Hafner et al. 2021) the loss has a KL(sg(q) || p) + (1 - a) KL(q || sg(p)),
     sg stopping the gradient: the same value, but the prior moves the more, the larger a is. With
     free bits (Kingma et al. 2016) it has max(free_bits, .) of that, so that so many nats cost
-    nothing.
+    nothing; where processes share a batch, it is the `joint` mean that has them free.
     """
     plain = kl_divergence(q, p).mean()
     cost = plain
@@ -89,4 +102,6 @@ def weighted_kl(
         to_prior = kl_divergence(q.detach(), p).mean()
         to_posterior = kl_divergence(q, p.detach()).mean()
         cost = balance * to_prior + (1 - balance) * to_posterior
-    return plain, cost.clamp_min(free_bits) if free_bits else cost
+    if free_bits:
+        cost = torch.where(joint(cost) > free_bits, cost, cost.new_tensor(free_bits))
+    return plain, cost

@@ -7,6 +7,7 @@ and several processes that share a batch need not talk about it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -26,6 +27,27 @@ def _permutation(seed: int, number: int, length: int) -> np.ndarray:
     return np.random.default_rng(seed_of(seed, "order", number)).permutation(length)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of a joint batch one process sees in one of its parts."""
+
+    first: int
+    count: int
+    total: int
+    """rows of the joint batch"""
+
+    @classmethod
+    def of(cls, total: int, *, rank: int = 0, world: int = 1, part: int, parts: int) -> Rows:
+        """A process's share of a part of a batch of `total` rows, which divides evenly."""
+        count = total // (world * parts)
+        return cls((part * world + rank) * count, count, total)
+
+    @property
+    def numbers(self) -> range:
+        """The rows, counted from 0."""
+        return range(self.first, self.first + self.count)
+
+
 class UpdateSampler(Sampler[list[int]]):
     """The batch of each update: cuts from an endless row of permutations of the windows, so
     every window comes equally often and a data set smaller than a batch serves too.
@@ -33,7 +55,8 @@ class UpdateSampler(Sampler[list[int]]):
     Several processes (`rank` of `world`) share one joint batch, which does not depend on their
     number: each takes its own equal share of the rows, and the shares, put together in the order
     of the ranks, are the joint batch. The mean of the ranks' gradients is then the gradient of
-    the joint batch.
+    the joint batch. Where gradients are accumulated that is so of each part of the batch, and a
+    process's windows are its shares of the parts, one after another.
     """
 
     def __init__(
@@ -45,6 +68,7 @@ class UpdateSampler(Sampler[list[int]]):
         *,
         rank: int = 0,
         world: int = 1,
+        parts: int = 1,
     ) -> None:
         """
         Args:
@@ -55,10 +79,12 @@ class UpdateSampler(Sampler[list[int]]):
                 may be set anew between two passes of one DataLoader, which keeps its workers.
             rank: number of this process, from 0.
             world: number of processes.
+            parts: into how many the joint batch is cut before the processes share each of them,
+                for gradients that are accumulated.
 
         Raises:
             ConfigError: the data set is empty, the batch cannot be divided evenly among the
-                processes, or there is no such rank.
+                processes and parts, or there is no such rank.
         """
         if n_windows < 1:
             mend = "give a data set with at least one window"
@@ -66,10 +92,16 @@ class UpdateSampler(Sampler[list[int]]):
         if world < 1 or not 0 <= rank < world:
             mend = "ranks count from 0 up to the number of processes, exclusive"
             raise ConfigError(f"there is no process of rank {rank} among {world}", mend=mend)
-        if batch_size < 1 or batch_size % world:
-            mend = f"set training.batch_size to a multiple of {world}, or use fewer processes"
-            what = f"a batch of {batch_size} cannot be divided evenly among {world} processes"
+        if batch_size < 1 or batch_size % (world * parts):
+            among = f"{world} processes" if parts == 1 else f"{world} x {parts} parts"
+            mend = f"set training.batch_size to a multiple of {world * parts}"
+            mend += ", or use fewer processes" if world > 1 else ""
+            what = f"a batch of {batch_size} cannot be divided evenly among {among}"
             raise ConfigError(what, mend=mend)
+        self.parts = [
+            Rows.of(batch_size, rank=rank, world=world, part=part, parts=parts)
+            for part in range(parts)
+        ]
         self.n_windows, self.batch_size, self.seed = n_windows, batch_size, seed
         self.updates, self.rank, self.world = updates, rank, world
 
@@ -82,7 +114,7 @@ class UpdateSampler(Sampler[list[int]]):
 
     def batch(self, update: int) -> list[int]:
         """Indices of this process's windows of that update, `batch_size / world` of them."""
-        share = self.batch_size // self.world
-        first = update * self.batch_size + self.rank * share
-        cuts = (divmod(place, self.n_windows) for place in range(first, first + share))
+        first = update * self.batch_size
+        places = (first + row for rows in self.parts for row in rows.numbers)
+        cuts = (divmod(place, self.n_windows) for place in places)
         return [int(_permutation(self.seed, n, self.n_windows)[place]) for n, place in cuts]

@@ -1,56 +1,67 @@
-"""One training loop. It knows nothing of this model in particular: a `Task` brings the module,
-its batches, a loss with named parts, and a way to judge the result."""
+"""One training loop. It knows nothing of this model in particular (`labkit.learning.task`).
+
+What it does depends on the config, the seed and the number of the update alone. So a run may end
+at any moment, and go on from its last checkpoint to the same weights and the same history.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from labkit.config import TrainingConfig
-from labkit.errors import TrainingError
-from labkit.learning.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
+from labkit.learning.acceleration import Acceleration
+from labkit.learning.checkpoint import WEIGHTS, Progress, load_progress, save_progress
 from labkit.learning.history import EpochRow, write_history
+from labkit.learning.judging import Judgement, judge
+from labkit.learning.parallel import Processes, unsynchronised
+from labkit.learning.readings import TERMS, Readings
 from labkit.learning.schedules import learning_rate
+from labkit.learning.stopping import Stopped, Stopping
+from labkit.learning.task import Task
+from labkit.learning.timing import Timing
+from labkit.learning.watching import EpochNews, Update, Watcher
 
-
-@runtime_checkable
-class Task(Protocol):
-    """What the trainer has to be told of a model and its data."""
-
-    module: nn.Module
-
-    def batches(self, updates: range) -> Iterable[Any]:
-        """The batch of each of those updates, counted from the start of the training."""
-
-    def losses(self, batch: Any, update: int, weights: Mapping[str, float]) -> dict[str, Tensor]:
-        """Named scalars of one update: "loss" is minimised, "reconstruction" and "kl" are told."""
-
-    def schedule(self, epoch: int) -> dict[str, float]:
-        """The epoch's "kl_weight" and "teacher_forcing_ratio"."""
-
-    def validate(self, module: nn.Module) -> float:
-        """How good the module is, in dB; the highest is kept."""
-
-    def save(self, module: nn.Module, file: Path) -> None:
-        """Writes the module's weights for use."""
+OUT_OF_TIME = -1
+"""Why an epoch is left, where it is no signal: the minutes are over."""
 
 
 class Trainer:
-    """Fits a task and keeps its run folder: checkpoint, best weights and history."""
+    """Fits a task and keeps its run folder: checkpoint, best weights, history and timing."""
 
-    def __init__(self, task: Task, config: TrainingConfig, run: Path, *, progress: bool) -> None:
-        self.task, self.config, self.run, self.progress = task, config, run, progress
-        self.optimizer = torch.optim.Adam(
-            task.module.parameters(), config.learning_rate, (config.adam_beta1, 0.999)
-        )
+    def __init__(
+        self,
+        task: Task,
+        config: TrainingConfig,
+        run: Path,
+        *,
+        acceleration: Acceleration | None = None,
+        processes: Processes | None = None,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        """
+        Args:
+            task: what to fit; its module lies on its device already.
+            config: how.
+            run: the folder, written by the first process alone.
+            acceleration: how the device computes; None is plainly, on a CPU.
+            processes: those that share the batches; None is this one alone.
+            watchers: told of every update and epoch, in the first process alone.
+        """
+        self.task, self.config, self.run = task, config, run
+        self.acceleration = acceleration or Acceleration(torch.device("cpu"))
+        self.processes = processes or Processes()
+        self.watchers = watchers if self.processes.is_first else ()
+        self.optimizer = self.acceleration.optimizer(task.module, config)
         self.average = (
             AveragedModel(
                 task.module, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
@@ -58,9 +69,23 @@ class Trainer:
             if config.ema_decay
             else None
         )
-        self.update = 0
-        self.best_psnr = -math.inf
-        self.rows: list[EpochRow] = []
+        self.losses = self.processes.shared(task.module, task.losses)
+        self.progress = Progress()
+        self.timing = Timing(run)
+        self._readings = Readings(run, self.processes, self.acceleration.reading_interval)
+        self._stopping = Stopping()
+        self._deadline = math.inf
+        self._saved_at = self._clock = time.monotonic()
+
+    @property
+    def update(self) -> int:
+        """Updates done."""
+        return self.progress.update
+
+    @property
+    def rows(self) -> list[EpochRow]:
+        """The history: epochs that are finished."""
+        return self.progress.rows
 
     @property
     def judged(self) -> nn.Module:
@@ -68,28 +93,33 @@ class Trainer:
         return self.task.module if self.average is None else self.average.module
 
     def fit(self, minutes: float | None = None) -> list[EpochRow]:
-        """Trains to the last epoch, or until the minutes are over, but for one update at
-        least; returns the history.
+        """Trains to the last epoch, or until the minutes are over, but for one update at least.
+
+        A training that is out of time is judged as it stands, so that there is something to use;
+        one that is resumed takes that judgement back, and ends as if it had never stopped.
+
+        Returns:
+            the history; where time was short its last row is of a part of an epoch.
 
         Raises:
-            TrainingError: a loss or gradient is not finite. What was saved at the end of the
-                last epoch stays as it was.
+            TrainingError: a loss or gradient is not finite. The last checkpoint stays as it was.
+            Stopped: Ctrl-C or SIGTERM came; everything is saved.
         """
-        deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        total = self.config.epochs * self.config.updates_per_epoch
-        bar = tqdm(
-            total=total,
-            initial=self.update,
-            disable=not self.progress,
-            unit="update",
-            desc="training",
-            leave=True,
-        )
-        with bar:
-            in_time = True
-            while in_time and self.update < total:
-                in_time = self._epoch(deadline, bar)
-        return self.rows
+        self._deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        self._saved_at = self._clock = time.monotonic()
+        self._stopping = Stopping(alone=self.processes.world == 1)
+        with contextlib.ExitStack() as stack:
+            for watcher in self.watchers:
+                stack.callback(watcher.close)
+            stack.enter_context(self._stopping)
+            stack.enter_context(self.acceleration.kernels())
+            cause = 0
+            while not cause and len(self.rows) < self.config.epochs:
+                cause = self._epoch()
+            if cause > 0:
+                self.processes.wait()  # for the first one's files
+                raise Stopped(cause, self.update, self.run)
+            return self._judge_as_it_stands() if cause else self.rows
 
     def resume(self) -> None:
         """Takes up the run's checkpoint.
@@ -97,120 +127,188 @@ class Trainer:
         Raises:
             RunError: there is no checkpoint, or it is damaged.
         """
-        state = load_checkpoint(self.run)
+        state, self.progress = self.processes.of_first(lambda: load_progress(self.run))
         self.task.module.load_state_dict(state["module"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        for group, own in zip(
+            state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True
+        ):
+            group["fused"] = own["fused"]  # the machine's choice, not the checkpoint's
         self.optimizer.load_state_dict(state["optimizer"])
-        self.update, self.best_psnr = state["update"], state["best_psnr"]
-        self.rows = [EpochRow(**row) for row in state["rows"]]
+        self._readings.kept = self.update
+        if self.processes.is_first:
+            self.progress.restore(self.run)
+            self.timing.resume(len(self.rows))
+            write_history(self.run, self.rows)
 
-    def _epoch(self, deadline: float, bar: tqdm) -> bool:
-        """The rest of the current epoch: updates, validation, files. False: out of time."""
-        started = time.monotonic()
+    # ------------------------------------------------------------------------- an epoch
+
+    def _epoch(self) -> int:
+        """The rest of the current epoch: updates, validation, files. Returns why it was left:
+        a signal's number, OUT_OF_TIME, or 0 where training goes on."""
         per_epoch = self.config.updates_per_epoch
-        epoch = self.update // per_epoch
-        weights = self.task.schedule(epoch)
-        sums = dict.fromkeys(("loss", "reconstruction", "kl"), 0.0)
-        first = self.update
-        for batch in self.task.batches(range(first, (epoch + 1) * per_epoch)):
-            values = self._step(batch, weights)
-            sums = {name: total + values[name] for name, total in sums.items()}
-            bar.set_postfix(self._told(epoch, values, weights), refresh=False)
-            bar.update()
-            if time.monotonic() > deadline:
-                break
-        done = self.update - first
-        in_time = time.monotonic() <= deadline
-        last = self.update == self.config.epochs * per_epoch or not in_time
-        psnr = self._validate() if last or (epoch + 1) % self.config.validate_every == 0 else None
-        self.rows.append(
-            EpochRow(
-                epoch=epoch + 1,
-                updates=self.update,
-                **{name: total / done for name, total in sums.items()},
-                validation_psnr=psnr,
-                **weights,
-                learning_rate=self.optimizer.param_groups[0]["lr"],
-                seconds=round(time.monotonic() - started, 2),
-            )
-        )
+        end = (len(self.rows) + 1) * per_epoch
+        for batch in self.task.batches(range(self.update, end)):
+            self._do_update(batch)
+            every = self.config.checkpoint_every
+            asked = bool(every) and self.update % every == 0
+            if asked or self.update == end or self._readings.are_due(self.update):
+                cause = self._look_up(save=asked)
+                if cause > 0 or (cause and self.update < end):
+                    return cause
+        self._finish_epoch()
+        return self._look_up()
+
+    def _finish_epoch(self) -> None:
+        """Validates where that is due, and writes the epoch down."""
+        row, judgement = self._row(), None
+        last = row.epoch == self.config.epochs
+        if self.processes.is_first and (last or row.epoch % self.config.validate_every == 0):
+            judgement = self._judge()
+            row = judgement.on(row)
+            # `not <=`: the first weights are kept even where the figure is NaN.
+            if not judgement.psnr <= self.progress.best_psnr:
+                self.progress.best_psnr = judgement.psnr
+                # Before the checkpoint that counts on it: a run that is killed in between comes
+                # to the same weights again.
+                self.task.save(self.judged, self.run / WEIGHTS)
+        self.progress.finish_epoch(row)
         self._save()
-        return in_time
+        self._tell(self.rows, judgement)
 
-    def _told(
-        self, epoch: int, values: Mapping[str, float], weights: Mapping[str, float]
-    ) -> dict[str, str]:
-        """What the progress bar says, in its order."""
-        return {
-            "epoch": f"{epoch + 1}/{self.config.epochs}",
-            "loss": f"{values['loss']:.5f}",
-            "KL": f"{values['kl']:.2f}",
-            "beta": f"{weights['kl_weight']:.2g}",
-            "teacher": f"{weights['teacher_forcing_ratio']:.2f}",
-            "best dB": f"{self.best_psnr:.2f}" if math.isfinite(self.best_psnr) else "-",
-        }
+    def _look_up(self, save: bool = False) -> int:
+        """Between two updates: reads the losses, saves where it is time to, and asks whether to
+        go on. All processes come here at the same updates, and to the same answer."""
+        self._read()
+        now, minutes = time.monotonic(), self.config.checkpoint_minutes
+        long_ago = bool(minutes) and now - self._saved_at > 60 * minutes
+        number, late, save_now = self.processes.highest(
+            self._stopping.number,
+            now > self._deadline,
+            self.processes.is_first and (save or long_ago),
+        )
+        if number or late or save_now:
+            self._save()
+        return number or (OUT_OF_TIME if late else 0)
 
-    def _step(self, batch: Any, weights: Mapping[str, float]) -> dict[str, float]:
+    # ------------------------------------------------------------------------ an update
+
+    def _weights(self, update: int) -> dict[str, float]:
+        """The schedules at an update, counted from 0."""
+        done = update / (self.config.epochs * self.config.updates_per_epoch)
+        return {**self.task.schedule(update), "learning_rate": learning_rate(done, self.config)}
+
+    def _do_update(self, batch: Any) -> None:
         """One update of the weights."""
-        total = self.config.epochs * self.config.updates_per_epoch
+        weights = self._weights(self.update)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.update / total, self.config)
-        losses = self.task.losses(batch, self.update, weights)
-        values = {name: value.item() for name, value in losses.items()}
-        # Before the gradients: torch's grid_sample, which composed outputs use, can crash the
-        # process in its backward pass when it meets a NaN (seen with torch 2.15 on a CPU).
-        if not all(map(math.isfinite, values.values())):
-            raise self._not_finite(values)
+            group["lr"] = weights["learning_rate"]
         self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
+        parts = range(self.config.accumulate)
+        values = torch.stack([self._backward(batch, weights, part) for part in parts]).sum(0)
         limit = self.config.gradient_clip or math.inf
-        norm = nn.utils.clip_grad_norm_(self.task.module.parameters(), limit).item()
-        if not math.isfinite(norm):
-            raise self._not_finite({**values, "gradient norm": norm})
+        norm = nn.utils.clip_grad_norm_(self.task.module.parameters(), limit)
+        values = torch.cat([values, norm.detach().reshape(1)])
+        self._readings.check_at_once(self.update, values)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.task.module)
-        self.update += 1
+        self.progress.update += 1
+        self._readings.add(weights, values)
+
+    def _backward(
+        self, batch: Any, weights: Mapping[str, float], part: int
+    ) -> Float[Tensor, " terms"]:
+        """The gradient of one part of the batch, added to what is there; returns its share of the
+        batch's losses."""
+        parts = self.config.accumulate
+        last = part == parts - 1
+        with contextlib.nullcontext() if last else unsynchronised(self.losses):
+            losses = self.losses(batch, self.update, weights, part)
+            values = torch.stack([losses[name].detach() for name in TERMS]) / parts
+            values = self._readings.joint(values)
+            # Before the gradients: torch's grid_sample, which composed outputs use, can crash the
+            # process in its backward pass on a CPU when it meets a NaN (seen with torch 2.15).
+            self._readings.check_at_once(self.update, values)
+            (losses["loss"] / parts).backward()
         return values
 
-    def _not_finite(self, values: Mapping[str, float]) -> TrainingError:
-        told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        kept = (
-            f"the checkpoint of update {self.rows[-1].updates} is kept"
-            if self.rows
-            else "no epoch was finished, so there is no checkpoint"
-        )
-        return TrainingError(
-            f"training stopped at update {self.update}: {told}; {kept}",
-            file=self.run,
-            mend="train again with a lower --training.learning-rate, a --training.gradient-clip "
-            "such as 1, or a lower --kl.max-weight",
-        )
+    def _read(self) -> None:
+        """Takes in the updates whose figures were not read yet."""
+        for number, weights, values in self._readings.read(self.update):
+            self.progress.add(values)
+            self._tell_update(number, values, weights)
 
-    def _validate(self) -> float:
-        """Judges the module, and keeps its weights when they are the best so far."""
-        module = self.judged
-        module.eval()
-        with torch.no_grad():
-            psnr = self.task.validate(module)
-        module.train()
-        # `not <=`: the first weights are kept even where the figure is NaN.
-        if not psnr <= self.best_psnr:
-            self.best_psnr = psnr
-            self.task.save(module, self.run / WEIGHTS)
-        return psnr
+    # --------------------------------------------------------------- judging, keeping, telling
+
+    def _judge(self) -> Judgement:
+        with self.acceleration.eager():
+            return judge(self.task, self.judged)
+
+    def _judge_as_it_stands(self) -> list[EpochRow]:
+        """For a training that is out of time: keeps its weights for use if they are the best so
+        far, and a last row. The checkpoint knows of neither, but for what a resume puts back."""
+        rows = list(self.rows)
+        if not self.processes.is_first:
+            return rows
+        if self.progress.summed:
+            rows.append(self._row())
+        elif rows[-1].validation_psnr is not None:
+            return rows
+        judgement = self._judge()
+        rows[-1] = judgement.on(rows[-1])
+        if not judgement.psnr <= self.progress.best_psnr:
+            self.progress.displace(self.run)
+            self._save()
+            self.task.save(self.judged, self.run / WEIGHTS)
+        write_history(self.run, rows)
+        self._tell(rows, judgement)
+        return rows
+
+    def _row(self) -> EpochRow:
+        """The current epoch so far."""
+        weights = self._weights(self.update - 1)
+        epoch = len(self.rows) + 1
+        means = self.progress.means()
+        return EpochRow(epoch, self.update, validation_psnr=None, **means, **weights)
 
     def _save(self) -> None:
-        save_checkpoint(
-            self.run,
-            {
-                "module": self.task.module.state_dict(),
-                "average": None if self.average is None else self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "update": self.update,
-                "best_psnr": self.best_psnr,
-                "rows": [vars(row) for row in self.rows],
-            },
-        )
+        """Writes checkpoint, history and timing; the old ones stay good until the new are there."""
+        now = time.monotonic()
+        self._readings.kept, self._saved_at = self.update, now
+        if not self.processes.is_first:
+            return
+        state = {
+            "module": self.task.module.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_progress(self.run, state, self.progress)
         write_history(self.run, self.rows)
+        at_end = not self.progress.summed
+        self.timing.add(len(self.rows) - (1 if at_end else 0), now - self._clock)
+        self._clock = now
+        self.timing.write()
+
+    def _tell_update(
+        self, number: int, values: Mapping[str, float], weights: Mapping[str, float]
+    ) -> None:
+        per_epoch, epochs = self.config.updates_per_epoch, self.config.epochs
+        told = Update(
+            number=number + 1,
+            total=epochs * per_epoch,
+            epoch=number // per_epoch,
+            epochs=epochs,
+            values=values,
+            weights=weights,
+            clips=self.config.batch_size,
+        )
+        for watcher in self.watchers:
+            watcher.on_update(told)
+
+    def _tell(self, rows: Sequence[EpochRow], judgement: Judgement | None) -> None:
+        found = (judgement.latents, judgement.examples) if judgement else ()
+        news = EpochNews(rows, self.progress.best_psnr, *found)
+        for watcher in self.watchers:
+            watcher.on_epoch(news)

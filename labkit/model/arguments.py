@@ -14,18 +14,24 @@ if TYPE_CHECKING:
 
 
 def check_rollout(
-    model: VideoCVAE, frames: Tensor, condition: Tensor, n_past: int, horizon: int
+    model: VideoCVAE,
+    frames: Tensor,
+    condition: Tensor,
+    n_past: int,
+    horizon: int,
+    values: bool = True,
 ) -> None:
-    """Checks frames (B, >= n_past, 3, S, S) and the conditions of n_past + horizon frames.
+    """Checks frames (B, >= n_past, 3, S, S) and the conditions of n_past + horizon frames: their
+    shapes, and their values where asked to.
 
     Raises:
         ShapeError: they do not fit the model; the message says what was expected and what came.
     """
-    _check_frames(model, frames)
+    _check_frames(model, frames, values)
     if n_past < 1 or horizon < 1:
         came = f"{n_past} context frames and {horizon} to predict"
         raise ShapeError(f"there are {came}; expected at least 1 of each")
-    _check_condition(model, condition, len(frames), n_past + horizon)
+    _check_condition(model, condition, len(frames), n_past + horizon, values)
 
 
 def check_context(model: VideoCVAE, context: Tensor, condition: Tensor) -> None:
@@ -44,6 +50,17 @@ def check_samples(samples: int | None) -> None:
         raise ShapeError(f"samples is {samples}; expected at least 1, or None")
 
 
+def check_noise(model: VideoCVAE, noise: Tensor | None, steps: Tensor) -> None:
+    """Checks noise (N, S, z) against the conditions (N, S, C) of the steps it is for.
+
+    Raises:
+        ShapeError: it has another shape.
+    """
+    expected = (*steps.shape[:2], sum(model.latent_sizes))
+    if noise is not None and tuple(noise.shape) != expected:
+        raise ShapeError(f"the noise is {tuple(noise.shape)}; expected {expected}")
+
+
 def check_step(model: VideoCVAE, state: RolloutState, condition: Tensor) -> None:
     """Checks the condition (B, C) of one step.
 
@@ -56,12 +73,14 @@ def check_step(model: VideoCVAE, state: RolloutState, condition: Tensor) -> None
     _check_finite(condition)
 
 
-def _check_frames(model: VideoCVAE, frames: Tensor) -> None:
+def _check_frames(model: VideoCVAE, frames: Tensor, values: bool = True) -> None:
     side = model.config.frame_size
     if frames.ndim != 5 or tuple(frames.shape[2:]) != (3, side, side) or not frames.numel():
         raise ShapeError(f"frames are {tuple(frames.shape)}; expected (B, T, 3, {side}, {side})")
     if not frames.is_floating_point():
         raise ShapeError(f"frames are {frames.dtype}; expected floats in [0, 1]")
+    if not values:
+        return
     low, high = (bound.item() for bound in frames.detach().aminmax())
     # A comparison with NaN is false, and so is this whole.
     if not (low >= 0 and high <= 1):
@@ -69,7 +88,9 @@ def _check_frames(model: VideoCVAE, frames: Tensor) -> None:
         raise ShapeError(f"frames {came}; expected floats in [0, 1]")
 
 
-def _check_condition(model: VideoCVAE, condition: Tensor, clips: int, n_frames: int) -> None:
+def _check_condition(
+    model: VideoCVAE, condition: Tensor, clips: int, n_frames: int, values: bool = True
+) -> None:
     # The last frame's own condition leads on from it, to a frame that nobody asked for.
     needed = n_frames - (1 if model.config.condition_at == "previous" else 0)
     fits = (
@@ -81,7 +102,8 @@ def _check_condition(model: VideoCVAE, condition: Tensor, clips: int, n_frames: 
     if not fits:
         expected = f"({clips}, at least {needed}, {model.condition_size})"
         raise ShapeError(f"the condition is {tuple(condition.shape)}; expected {expected}")
-    _check_finite(condition[:, :needed])  # what comes later is never read
+    if values:
+        _check_finite(condition[:, :needed])  # what comes later is never read
 
 
 def _check_finite(condition: Tensor) -> None:

@@ -3,6 +3,8 @@ LSTMs: the posterior LSTM_phi and the prior LSTM_psi.
 
 State is explicit: each call takes the state (h, c) and returns the new one, so two rollouts
 can run side by side and nothing leaks from one clip to the next.
+
+What is summed over time is summed in fp32, under autocast too: a bf16 state forgets small steps.
 """
 
 from __future__ import annotations
@@ -16,6 +18,11 @@ from labkit.model.norms import norm_1d
 
 State = tuple[Tensor, Tensor]
 """(h, c): each (layers, B, hidden) of an LSTM, (layers, B, hidden, side, side) of a ConvLSTM."""
+
+
+def in_full(like: Tensor) -> torch.autocast:
+    """A context in which the tensor's device computes in the weights' own precision."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 class FramePredictor(nn.Module):
@@ -45,9 +52,11 @@ class FramePredictor(nn.Module):
         Returns:
             g of each step, and the new state.
         """
-        hidden, state = self.lstm(self.embed(torch.cat([h, told], dim=-1)), state)
-        output = self.output(hidden)
-        return self.norm(output.flatten(0, 1)).view_as(output).tanh(), state
+        with in_full(h):
+            inputs = torch.cat([h, told], dim=-1).to(self.embed.weight.dtype)
+            hidden, state = self.lstm(self.embed(inputs), state)
+            output = self.output(hidden)
+            return self.norm(output.flatten(0, 1)).view_as(output).tanh(), state
 
 
 class GaussianLSTM(nn.Module):
@@ -66,8 +75,9 @@ class GaussianLSTM(nn.Module):
     ) -> tuple[Gaussian, State]:
         """Advances S steps from `state` (None: zeros); returns the Gaussian of each step,
         (B, S, z), and the new state."""
-        hidden, state = self.lstm(self.embed(inputs), state)
-        return Gaussian(self.mean(hidden), self.log_variance(hidden)), state
+        with in_full(inputs):
+            hidden, state = self.lstm(self.embed(inputs.to(self.embed.weight.dtype)), state)
+            return Gaussian(self.mean(hidden), self.log_variance(hidden)), state
 
 
 class ConvLSTMPredictor(nn.Module):
@@ -101,7 +111,7 @@ class ConvLSTMPredictor(nn.Module):
         x = self.embed(maps.flatten(0, 1)) + self.told(told).flatten(0, 1)[:, :, None, None]
         x = x.unflatten(0, (batch, steps))
         if state is None:
-            zeros = x.new_zeros(len(self.gates), *x[:, 0].shape)
+            zeros = self.told.weight.new_zeros(len(self.gates), *x[:, 0].shape)
             state = (zeros, zeros)
         hidden = []
         for t in range(steps):
@@ -113,7 +123,7 @@ class ConvLSTMPredictor(nn.Module):
     def _step(self, x: Float[Tensor, "B c side side"], state: State) -> State:
         new = []
         for layer, (h, c) in zip(self.gates, zip(*state, strict=True), strict=True):
-            i, f, o, g = layer(torch.cat([x, h], dim=1)).chunk(4, dim=1)
+            i, f, o, g = layer(torch.cat([x, h], dim=1)).to(c.dtype).chunk(4, dim=1)
             # c' = sigma(f) c + sigma(i) tanh(g),  h' = sigma(o) tanh(c');  a forget gate that
             # starts open remembers (Jozefowicz et al. 2015)
             c = (f + 1).sigmoid() * c + i.sigmoid() * g.tanh()

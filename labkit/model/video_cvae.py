@@ -15,7 +15,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labkit.model.arguments import check_context, check_rollout, check_samples, check_step
+from labkit.model.arguments import (
+    check_context,
+    check_noise,
+    check_rollout,
+    check_samples,
+    check_step,
+)
 from labkit.model.backbones import Skips
 from labkit.model.core import Core
 from labkit.model.gaussian import Gaussian, joined
@@ -35,6 +41,8 @@ class VideoCVAE(Core):
         *,
         teacher_forced: bool | Bool[Tensor, "B T-1"],
         generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+        trusted: bool = False,
     ) -> Rollout:
         """The training rollout: z_t from the posterior of the target at every step.
 
@@ -47,18 +55,22 @@ class VideoCVAE(Core):
             n_past: number of context frames, which are fed as they are in any case.
             teacher_forced: for all steps, or for each step t = 1 .. T-1 of each clip.
             generator: of the draws of z.
+            noise: epsilon of the draws, (B, T-1, sum of `latent_sizes`), instead.
+            trusted: look at no values of frames and condition, only at their shapes: to see them
+                is to wait for a GPU.
         Raises:
-            ShapeError: frames or condition do not fit the model.
+            ShapeError: frames, condition or noise do not fit the model.
         """
-        check_rollout(self, frames, condition, n_past, frames.shape[1] - n_past)
+        check_rollout(self, frames, condition, n_past, frames.shape[1] - n_past, not trusted)
         steps = self._conditions(condition, frames.shape[1])
         fed = torch.as_tensor(teacher_forced).expand(steps.shape[:2]).clone()
         fed[:, :n_past] = True
+        check_noise(self, noise, steps)
         made, q, p = self._unroll(
             frames,
             steps,
-            fed.to(frames.device),
-            self._noise(steps, generator),
+            fed.cpu(),
+            self._noise(steps, generator) if noise is None else noise,
             n_past,
             self._training_source(n_past, generator),
         )
@@ -71,14 +83,17 @@ class VideoCVAE(Core):
         n_past: int,
         *,
         generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
     ) -> Float[Tensor, "B horizon 3 S S"]:
         """Free-running, but with z_t from the posterior, which has seen x_t: an upper reference
         for what z can carry, never a prediction.
 
         Raises:
-            ShapeError: frames or condition do not fit the model.
+            ShapeError: frames, condition or noise do not fit the model.
         """
-        rollout = self.rollout(frames, condition, n_past, teacher_forced=False, generator=generator)
+        rollout = self.rollout(
+            frames, condition, n_past, teacher_forced=False, generator=generator, noise=noise
+        )
         return rollout.frames[:, n_past - 1 :]
 
     def predict(
@@ -90,6 +105,7 @@ class VideoCVAE(Core):
         generator: torch.Generator | None = None,
         sample: bool = True,
         samples: int | None = None,
+        noise: Tensor | None = None,
     ) -> Float[Tensor, "B *samples_and_horizon 3 S S"]:
         """The frames after the context, free-running: each is made from the one predicted
         before it. No future frame can leak in, for none is an argument.
@@ -105,17 +121,21 @@ class VideoCVAE(Core):
             sample: False takes each Gaussian's mean (z = 0 after the context, where the prior is
                 fixed) instead.
             samples: how many futures of each clip, predicted as one batch.
+            noise: epsilon of the draws, instead of a generator: (B * samples, n_past + horizon - 1,
+                sum of `latent_sizes`), the samples of a clip in a row.
         Returns:
             (B, horizon, 3, S, S), or (B, samples, horizon, 3, S, S) where `samples` is given.
         Raises:
-            ShapeError: frames or condition do not fit the model.
+            ShapeError: frames, condition or noise do not fit the model.
         """
         n_past = context.shape[1]
         check_rollout(self, context, condition, n_past, horizon)
         check_samples(samples)
         steps = self._conditions(condition, n_past + horizon)
         steps = steps if samples is None else steps.repeat_interleave(samples, dim=0)
-        noise = self._noise(steps, generator if sample else None, zero=not sample)
+        check_noise(self, noise, steps)
+        if noise is None:
+            noise = self._noise(steps, generator if sample else None, zero=not sample)
         state = self._start(context, steps, noise, samples or 1)
         frames = []
         for t in range(n_past - 1, n_past + horizon - 1):
@@ -221,7 +241,8 @@ class VideoCVAE(Core):
         n_past: int,
         source: int,
     ) -> tuple[Float[Tensor, "B S 3 H W"], Gaussian, Gaussian]:
-        """Predicts x_1 .. x_S: step t is fed the true x_{t-1} or its own last prediction."""
+        """Predicts x_1 .. x_S: step t is fed the true x_{t-1} or its own last prediction. The plan
+        `fed_true` stays on the CPU, where it is read."""
         encoded = self._encode(frames)
         q = self._infer(encoded.h[:, 1:], steps)
         targets = [each[:, 1:] for each in self._level_maps(encoded)]
@@ -237,7 +258,7 @@ class VideoCVAE(Core):
             if all_true[start]:
                 fed, features = frames[:, part], encoded[part]
             else:
-                mask = fed_true[:, part, None, None, None]
+                mask = fed_true[:, part, None, None, None].to(frames.device, non_blocking=True)
                 last = made[-1][0][:, -1:]
                 fed = torch.where(mask, frames[:, part], last) if fed_true[:, part].any() else last
                 features = self._encode(fed)

@@ -48,12 +48,18 @@ SERIES: dict[str, Series] = {
         "posterior (sees\N{NO-BREAK SPACE}the\N{NO-BREAK SPACE}target)", GREEN, "--"
     ),
     "repeat_last": Series("repeat last frame", ORANGE, "-."),
+    "prior_mean": Series("mean of the prior", PURPLE, ":"),
+    "one_sample": Series("one sample", SKY, "--"),
     "loss": Series("loss, with β KL", CONTEXT, ":"),
     "reconstruction": Series("reconstruction (MSE)", BLACK),
     "kl": Series("KL divergence", PURPLE),
     "validation_psnr": Series("validation PSNR", BLUE),
     "kl_weight": Series("KL weight β", VERMILION),
     "teacher_forcing_ratio": Series("teacher-forcing ratio", SKY, "--"),
+    "learning_rate": Series("learning rate", GREEN),
+    "linear": Series("linear ramp", VERMILION),
+    "sigmoid": Series("sigmoid ramp", PURPLE, "--"),
+    "cosine": Series("cosine ramp", BLACK, ":"),
 }
 """The series the lab knows, by the key used in its files and dictionaries."""
 

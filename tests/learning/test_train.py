@@ -14,6 +14,7 @@ from labkit.learning import load_model, read_history, train
 from labkit.learning.checkpoint import load_checkpoint, save_checkpoint
 from labkit.learning.fitting import VideoTask
 from labkit.learning.objective import negative_elbo
+from labkit.learning.timing import read_timing
 from labkit.learning.trainer import Trainer
 from labkit.model import VideoCVAE
 
@@ -52,7 +53,9 @@ def test_a_run_leaves_its_files_and_a_history(smoke, tmp_path) -> None:
         "history.csv",
         "checkpoint.pt",
         "model.safetensors",
+        "timing.csv",
     }
+    assert (read_timing(tmp_path / "run") > 0).all()
     history = read_history(tmp_path / "run")
     assert history["updates"].tolist() == [4, 8]
     assert history["teacher_forcing_ratio"].tolist() == pytest.approx([1.0, 0.75])
@@ -81,18 +84,39 @@ def test_resume_equals_no_interruption(smoke, tmp_path, monkeypatch) -> None:
     for key in ("module", "average", "optimizer"):
         torch.testing.assert_close(whole[key], parts[key], rtol=0, atol=0)
     one, two = read_history(tmp_path / "whole"), read_history(tmp_path / "parts")
-    for name in set(one) - {"seconds"}:
+    for name in one:
         assert one[name].tolist() == two[name].tolist(), name
 
 
 def test_a_stopped_run_resumes_in_the_middle_of_an_epoch(smoke, tmp_path) -> None:
     """The minutes are over at once: one update is done and saved; the rest comes later."""
     train(smoke, tmp_path / "run", minutes=1e-9, progress=False)
-    assert load_checkpoint(tmp_path / "run")["update"] <= 1
+    assert load_checkpoint(tmp_path / "run")["update"] == 1
     train(smoke, tmp_path / "run", resume=True, progress=False)
     train(smoke, tmp_path / "whole", progress=False)
     whole, parts = (load_checkpoint(tmp_path / name) for name in ("whole", "run"))
     torch.testing.assert_close(whole["module"], parts["module"], rtol=0, atol=0)
+
+
+def test_out_of_time_is_judged_and_taken_back_by_a_resume(smoke, tmp_path) -> None:
+    """Weights for use in the meantime; in the end all files are those of one run without a stop,
+    though the last weights are not the best ones."""
+    # A rate with which it soon gets worse.
+    config = with_training(smoke, epochs=2, updates_per_epoch=2, learning_rate=0.05)
+    train(config, tmp_path / "whole", progress=False)
+    run = tmp_path / "run"
+    best = (tmp_path / "whole" / "model.safetensors").read_bytes()
+    for attempt in range(20):
+        rows = train(config, run, minutes=1e-9, resume=attempt > 0, progress=False)
+        assert rows[-1].updates == min(attempt + 1, 4)
+        assert rows[-1].validation_psnr is not None
+        assert read_history(run)["updates"].tolist() == [row.updates for row in rows]
+        if rows[-1].updates == 4:
+            break
+    assert (run / "model.safetensors").read_bytes() == best
+    names = ["history.csv", "config.json"]
+    assert all((run / n).read_bytes() == (tmp_path / "whole" / n).read_bytes() for n in names)
+    assert load_checkpoint(run)["displaced"] is None
 
 
 def test_the_saved_model_predicts_the_same(smoke, tmp_path) -> None:
@@ -114,11 +138,11 @@ def test_what_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 ) -> None:
     losses = VideoTask.losses
 
-    def poisoned(task: VideoTask, batch: object, update: int, weights: object) -> dict:
+    def poisoned(task: VideoTask, batch: object, update: int, *rest: object) -> dict:
         if update == 6 and what == "weights":
             with torch.no_grad():
                 next(task.module.decoder.parameters()).fill_(float("nan"))
-        values = losses(task, batch, update, weights)
+        values = losses(task, batch, update, *rest)
         if update == 6 and what == "loss":
             values = {**values, "loss": values["loss"] * float("inf")}
         if update == 6 and what == "gradient":  # sqrt at 0: a finite value, an infinite slope
@@ -140,8 +164,22 @@ def test_an_existing_run_is_never_overwritten(smoke, tmp_path) -> None:
     other = with_training(smoke, batch_size=3)
     with pytest.raises(RunError, match=r"training\.batch_size: 4 -> 3"):
         train(other, tmp_path / "run", resume=True, progress=False)
-    with pytest.raises(RunError, match="no run to resume"):
-        train(smoke, tmp_path / "nowhere", resume=True, progress=False)
+    elsewhere = with_training(smoke, checkpoint_minutes=1.0)  # of the machine, not of the result
+    train(elsewhere, tmp_path / "run", resume=True, progress=False)
+
+
+def test_a_resume_begins_where_there_is_nothing_yet(smoke, tmp_path) -> None:
+    """What a cluster's script says each time it is started."""
+    told: list[str] = []
+    run = tmp_path / "run"
+    train(smoke, run, resume=True, progress=False, tell=told.append)
+    assert "has no checkpoint to go on from: it starts from the beginning" in told[0]
+    assert read_history(run)["updates"].tolist() == [4, 8]
+    train(smoke, run, resume=True, progress=False, tell=told.append)
+    assert len(told) == 3
+    for line in told[1:]:
+        assert line.startswith("training on cpu, 1 thread: ")
+        assert "channels last, fused Adam, not compiled, clips read as they come" in line
 
 
 def test_a_failed_write_keeps_the_old_checkpoint(tmp_path) -> None:
