@@ -22,7 +22,7 @@ def test_from_nothing_to_a_report_and_again(tmp_path, capsys) -> None:
     run_demo(run, data, progress=False)
     told = capsys.readouterr().out
     assert "training, with everything kept" in told
-    assert "against repeating the last frame (2 -> 10 frames, free-running" in told
+    assert "against repeating the last frame (protocol frame: 2 -> 10 frames" in told
     assert (run / "report.html").is_file()
     weights = (run / "model.safetensors").read_bytes()
 

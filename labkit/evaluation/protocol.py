@@ -1,163 +1,155 @@
-"""How a model is judged: from n_past context frames and the conditions it predicts the horizon,
-free-running, with one sample from the prior, and is scored frame by frame."""
+"""How a model is judged, by name. Published figures of one model differ by 4 dB with the protocol
+alone: how far ahead, one sample or the best of many, and how PSNR is averaged. So each has a name
+that means one thing, and one sentence that stands beside every figure it gave.
+"""
 
 from __future__ import annotations
 
-import io
-import json
+import difflib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from labkit.data.dataset import Batch, ClipDataset
-from labkit.errors import RunError
-from labkit.evaluation.metrics import psnr, ssim
-from labkit.files import write_whole
+from labkit.errors import LabkitError
+from labkit.evaluation.metrics import psnr
 from labkit.model import VideoCVAE
 
-METHODS = ("prediction", "repeat_last", "posterior")
-"""What is scored: the model's prediction; the last context frame repeated, which is the figure
-to beat; and the posterior's reconstruction, which sees the target and is no prediction."""
+MOST_SAMPLES = 100
+"""The largest N of a best-of-N, which is that of the published tables."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Figures of every clip and time step, and a few clips to look at."""
+class Protocol:
+    """What is predicted from what, how often, and how it is scored."""
 
-    protocol: str
-    """one sentence: data, context, horizon, samples, best-of-N or not, how PSNR is averaged"""
-    n_past: int
-    psnr: dict[str, Float[np.ndarray, "N horizon"]]
-    """dB, for each of METHODS"""
-    ssim: dict[str, Float[np.ndarray, "N horizon"]]
-    examples: dict[str, np.ndarray]
-    """"truth", "prediction" and "posterior" of the first clips, uint8 (K, T, 3, H, W), the
-    context frames in front of each"""
-
-    @property
-    def clips(self) -> int:
-        """Number of clips judged."""
-        return len(self.psnr["prediction"])
-
-    def summary(self) -> dict[str, Any]:
-        """The figures averaged over clips: each method's mean and its value at each step."""
-        return {
-            "protocol": self.protocol,
-            "clips": self.clips,
-            "n_past": self.n_past,
-            **{
-                metric: {
-                    method: {
-                        "mean": round(float(values.mean()), digits),
-                        "per_step": [round(float(v), digits) for v in values.mean(axis=0)],
-                    }
-                    for method, values in table.items()
-                }
-                for metric, table, digits in (("psnr", self.psnr, 3), ("ssim", self.ssim, 4))
-            },
-        }
-
-    def save(self, file: Path | str) -> None:
-        """Writes the summary as JSON, and all figures and examples beside it as .npz."""
-        file = Path(file)
-        arrays = {f"psnr.{name}": values for name, values in self.psnr.items()}
-        arrays |= {f"ssim.{name}": values for name, values in self.ssim.items()}
-        arrays |= {f"examples.{name}": values for name, values in self.examples.items()}
-        packed = io.BytesIO()
-        np.savez_compressed(packed, **arrays)
-        write_whole(file.with_suffix(".npz"), packed.getvalue())
-        write_whole(file, json.dumps(self.summary(), indent=1) + "\n")
-
-    @staticmethod
-    def load(file: Path | str) -> Evaluation:
-        """Reads what `save` wrote.
-
-        Raises:
-            RunError: there is no evaluation there, or half of one.
-        """
-        file = Path(file)
-        try:
-            told = json.loads(file.read_text(encoding="utf-8"))
-            with np.load(file.with_suffix(".npz")) as arrays:
-                tables: dict[str, dict[str, np.ndarray]] = {}
-                for key in arrays.files:
-                    kind, _, name = key.partition(".")
-                    tables.setdefault(kind, {})[name] = arrays[key]
-            return Evaluation(told["protocol"], told["n_past"], **tables)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(
-                f"no readable evaluation: {error}", file=file, mend="run labkit evaluate"
-            ) from None
+    name: str
+    n_past: int = 2
+    """context frames"""
+    n_future: int = 10
+    """horizon"""
+    best_of: int = 1
+    """samples of each clip; of more than one, the best is kept, for each metric by itself"""
+    averaging: Literal["frame", "channel"] = "frame"
+    """PSNR over all pixels and channels of a frame; or of each channel, then averaged"""
+    action_free: bool = False
+    """for models that are told nothing of the robot"""
+    first_window: bool = False
+    """whether only the first frames of a clip count"""
 
 
-def evaluate(
-    model: VideoCVAE,
-    dataset: ClipDataset,
-    *,
-    seed: int = 0,
-    clips: int | None = None,
-    batch_size: int = 32,
-    keep: int = 4,
-    progress: bool = True,
-    device: str | torch.device = "cpu",
-) -> Evaluation:
-    """Judges a model on the windows of a data set.
+FRAME = Protocol("frame")
+"""The default: one sample, PSNR of each frame over all pixels and channels."""
+
+COURSE = Protocol("course", averaging="channel", first_window=True)
+"""As the coursework is graded: the first 12 frames, PSNR per channel, then averaged."""
+
+LONG = Protocol("long", n_future=28)
+"""All of a BAIR clip of 30 frames."""
+
+SVG = Protocol("svg", n_future=28, best_of=100, averaging="channel", action_free=True)
+"""As SVG (Denton & Fergus 2018) and SRVP (Franceschi et al. 2020) are scored on BAIR."""
+
+NAMED = {each.name: each for each in (FRAME, COURSE, LONG, SVG)}
+"""The protocols by name; best-of-N is one more for each N."""
+
+
+def find_protocol(name: str) -> Protocol:
+    """The protocol of that name: frame, course, long, svg or best-of-N.
+
+    Raises:
+        LabkitError: there is no such protocol, or N is not from 2 to 100.
+    """
+    if name in NAMED:
+        return NAMED[name]
+    start, _, number = name.rpartition("-")
+    if start != "best-of":
+        near = difflib.get_close_matches(name, NAMED, n=1)
+        mend = f"did you mean {near[0]}? " if near else ""
+        raise LabkitError(
+            f"no protocol {name!r}", mend=f"{mend}there are {', '.join(NAMED)} and best-of-N"
+        )
+    if not (number.isascii() and number.isdigit() and 2 <= int(number) <= MOST_SAMPLES):
+        raise LabkitError(
+            f"protocol {name!r} keeps the best of {number or 'nothing'}",
+            mend=f"N is from 2 to {MOST_SAMPLES}, as in best-of-20; one sample is frame",
+        )
+    return Protocol(f"best-of-{int(number)}", best_of=int(number))
+
+
+def fitted(asked: Protocol, dataset: ClipDataset, model: VideoCVAE) -> Protocol:
+    """The protocol with the data set's own context and horizon; `sentence` tells of a change.
+
+    Raises:
+        LabkitError: it is not made for such a model or such windows.
+    """
+    if asked.action_free and dataset.condition != "none":
+        raise LabkitError(
+            f"protocol {asked.name} is for models that are told no action, and this one is told "
+            f"{dataset.condition}",
+            mend="take --protocol best-of-100, or train one with --data.condition none",
+        )
+    if asked.first_window and dataset.windows != "first":
+        raise LabkitError(
+            f"protocol {asked.name} scores the first frames of each clip alone",
+            mend="leave --windows out, or take --protocol frame",
+        )
+    if dataset.condition_size != model.condition_size:
+        raise LabkitError(
+            f"the condition has {dataset.condition_size} columns ({dataset.condition}), and the "
+            f"model takes {model.condition_size}",
+            file=dataset.root,
+            mend="read the data set with the condition that the model was trained with",
+        )
+    side = model.config.frame_size
+    if dataset.frame_size != (side, side):
+        height, width = dataset.frame_size
+        raise LabkitError(
+            f"the frames are {height} x {width} pixels, and the model is made for {side} x {side}",
+            file=dataset.root,
+            mend="give the data set that it was trained with, or one of that size",
+        )
+    return replace(asked, n_past=dataset.n_past, n_future=dataset.n_future)
+
+
+def sentence(used: Protocol, dataset: ClipDataset, windows: int, condition_at: str) -> str:
+    """The protocol in one sentence, to stand beside every figure it gave.
 
     Args:
-        model: in evaluation mode.
-        dataset: its windows are judged in order.
-        seed: of the prior's samples.
-        clips: how many windows to judge; None is all.
-        batch_size: windows predicted together.
-        keep: how many to keep as examples.
-        progress: show a bar.
-        device: where to compute.
+        used: the protocol.
+        dataset: whose windows were judged.
+        windows: how many.
+        condition_at: which condition leads to a frame: "previous" or "target".
     """
-    tables: dict[str, dict[str, list[Tensor]]] = {
-        "psnr": {name: [] for name in METHODS},
-        "ssim": {name: [] for name in METHODS},
-    }
-    kept: dict[str, list[Tensor]] = {"truth": [], "prediction": [], "posterior": []}
-    n_past = dataset.n_past
-    generator = torch.Generator(device).manual_seed(seed)
-    count = len(dataset) if clips is None else min(clips, len(dataset))
-    bar = tqdm(total=count, disable=not progress, unit="clip", desc="evaluating")
-    with bar, torch.inference_mode():
-        for batch in _batches(dataset, count, batch_size, device):
-            frames = batch.frames
-            context, future = frames[:, :n_past], frames[:, n_past:]
-            made = {
-                "prediction": model.predict(
-                    context, batch.condition, future.shape[1], generator=generator
-                ),
-                "repeat_last": context[:, -1:].expand_as(future),
-                "posterior": model.reconstruct(
-                    frames, batch.condition, n_past, generator=generator
-                ),
-            }
-            for name, guess in made.items():
-                tables["psnr"][name].append(psnr(guess, future).cpu())
-                tables["ssim"][name].append(ssim(guess, future).cpu())
-            missing = keep - sum(map(len, kept["truth"]))
-            for name in kept:
-                after = future if name == "truth" else made[name]
-                kept[name].append(torch.cat([context, after], dim=1)[: max(0, missing)].cpu())
-            bar.update(len(frames))
-    return Evaluation(
-        protocol=describe(dataset, count),
-        n_past=n_past,
-        **{
-            metric: {name: torch.cat(parts).numpy() for name, parts in table.items()}
-            for metric, table in tables.items()
-        },
-        examples={name: to_uint8(torch.cat(parts)) for name, parts in kept.items()},
+    told = {
+        "none": "no condition (action-free)",
+        "previous": f"condition {dataset.condition} of the frame before",
+        "target": f"condition {dataset.condition} of the target frame itself",
+    }["none" if dataset.condition == "none" else condition_at]
+    what = "windows" if dataset.windows == "all" else "first windows"
+    named = NAMED.get(used.name, FRAME)
+    changed = (used.n_past, used.n_future) != (named.n_past, named.n_future)
+    own = f" (not the {named.n_past} -> {named.n_future} of its name)" if changed else ""
+    samples = (
+        "one sample from the prior (not best of N)"
+        if used.best_of == 1
+        else f"best of {used.best_of} samples from the prior, chosen for each clip and metric "
+        "by looking at the truth"
+    )
+    averaged = {
+        "frame": "PSNR per frame over all pixels and channels",
+        "channel": "PSNR per frame and channel, averaged over the channels",
+    }[used.averaging]
+    return (
+        f"protocol {used.name}: {used.n_past} -> {used.n_future} frames{own}, free-running, "
+        f"{samples}, {told}; {windows} {what} of the {dataset.split} split of "
+        f"{Path(dataset.root).name}; {averaged}, then averaged over frames and clips"
     )
 
 
@@ -168,31 +160,21 @@ def validation_psnr(
     prior, per frame over all pixels and channels, averaged over frames and windows."""
     generator = torch.Generator(device).manual_seed(seed)
     values = []
-    for batch in _batches(dataset, min(clips, len(dataset)), 32, device):
+    for _, read in batches(dataset, min(clips, len(dataset)), 32):
+        batch = read.to(device)
         context, future = batch.frames.split((dataset.n_past, dataset.n_future), dim=1)
         guess = model.predict(context, batch.condition, future.shape[1], generator=generator)
         values.append(psnr(guess, future))
     return torch.cat(values).mean().item()
 
 
-def describe(dataset: ClipDataset, count: int) -> str:
-    """The protocol in one sentence, to stand beside every figure it gave."""
-    windows = "first windows" if dataset.windows == "first" else "windows"
-    return (
-        f"{dataset.n_past} -> {dataset.n_future} frames, free-running, one sample from the prior "
-        f"(not best of N), condition {dataset.condition}; {count} {windows} of the "
-        f"{dataset.split} split of {Path(dataset.root).name}; PSNR per frame over all pixels and "
-        "channels, then averaged over frames and clips"
-    )
-
-
 def to_uint8(frames: Float[Tensor, ...]) -> np.ndarray:
     """Frames in [0, 1] as bytes, rounded."""
-    return (frames.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    return (frames.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
-def _batches(
-    dataset: ClipDataset, count: int, batch_size: int, device: str | torch.device
-) -> Iterator[Batch]:
-    for first in range(0, count, batch_size):
-        yield dataset.batch(range(first, min(first + batch_size, count))).to(device)
+def batches(dataset: ClipDataset, count: int, size: int) -> Iterator[tuple[range, Batch]]:
+    """The first `count` windows of a data set as it holds them, with their numbers."""
+    for first in range(0, count, size):
+        numbers = range(first, min(first + size, count))
+        yield numbers, dataset.batch(numbers)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from labkit.evaluation.bootstrap import Interval, Resamples
 from labkit.evaluation.metrics import PSNR_CAP
 
 REGIONS = {"rest": 0, "arm": 1, "moved": 2}
@@ -55,6 +56,63 @@ def region_errors(
         )
         for name, label in REGIONS.items()
     }
+
+
+def region_sums(
+    maps: Float[Tensor, "*batch H W"], labels: UInt8[Tensor, "*batch H W"]
+) -> Float[Tensor, "*batch R"]:
+    """Any map summed over the pixels of each region, in the order of `REGIONS`."""
+    return torch.stack(
+        [(maps * (labels == label)).sum(dim=(-2, -1)) for label in REGIONS.values()], dim=-1
+    )
+
+
+@dataclass(frozen=True)
+class RegionScores:
+    """Figures by region, of every clip and time step, as sums over the region's pixels: a frame
+    may have few of them, or none, and a clip counts as its pixels do. The last axis is `REGIONS`.
+    """
+
+    count: Float[np.ndarray, "N horizon R"]
+    """pixels"""
+    squared: dict[str, Float[np.ndarray, "N horizon R"]]
+    """squared errors over pixels and channels, by predictor"""
+    ssim: dict[str, Float[np.ndarray, "N horizon R"]]
+    """structural similarity around each pixel, by predictor"""
+    deviation: Float[np.ndarray, "N horizon R"] | None = None
+    """standard deviation of a pixel over the samples, in grey levels of 255"""
+
+    def psnr(self, predictor: str, resamples: Resamples) -> Interval:
+        """PSNR in dB of the mean squared error over all pixels of each region, (R,)."""
+        squared, count = (a.sum(axis=1) for a in (self.squared[predictor], self.count))
+        return _in_decibels(resamples.ratio(squared, 3 * count))
+
+    def psnr_per_step(self, predictor: str, resamples: Resamples) -> Interval:
+        """The same for each time step, (horizon, R)."""
+        return _in_decibels(resamples.ratio(self.squared[predictor], 3 * self.count))
+
+    def mean_ssim(self, predictor: str, resamples: Resamples) -> Interval:
+        """The mean structural similarity over the pixels of each region, (R,)."""
+        return resamples.ratio(self.ssim[predictor].sum(axis=1), self.count.sum(axis=1))
+
+    def mean_deviation(self, resamples: Resamples) -> Interval:
+        """The mean deviation between samples over the pixels of each region, (R,)."""
+        assert self.deviation is not None
+        return resamples.ratio(self.deviation.sum(axis=1), self.count.sum(axis=1))
+
+    def shares(self) -> dict[str, float]:
+        """Which part of all pixels each region is."""
+        total = self.count.sum(axis=(0, 1))
+        return dict(zip(REGIONS, (total / total.sum()).tolist(), strict=True))
+
+
+def _in_decibels(mse: Interval) -> Interval:
+    """Mean squared errors as PSNR; the larger error is the lower bound."""
+    value, low, high = (
+        np.minimum(PSNR_CAP, -10 * np.log10(np.maximum(part, 1e-12)))
+        for part in (mse.value, mse.high, mse.low)
+    )
+    return Interval(value, low, high)
 
 
 def joined_errors(parts: list[RegionErrors]) -> RegionErrors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,26 @@ Scores = Mapping[str, Float[np.ndarray, "_ _"]]
 """By method ("prediction", "posterior", "repeat_last"): (clips, horizon), one value a frame."""
 
 
+@dataclass(frozen=True)
+class Row:
+    """One row of a table, its cells already text."""
+
+    key: str
+    """a series' name, whose colour stands before the label; "" for none"""
+    label: str
+    cells: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text."""
+
+    caption: str
+    head: Sequence[str]
+    """of the labels' column, then of each column of cells"""
+    rows: Sequence[Row]
+
+
 def write_report(
     file: Path | str,
     *,
@@ -36,6 +57,9 @@ def write_report(
     n_past: int,
     command: str,
     ssim: Scores | None = None,
+    tables: Sequence[Table] | None = None,
+    interval: tuple[float, float] | None = None,
+    predicted: str = "the prediction",
     figures: Mapping[str, bytes] | None = None,
     gifs: Mapping[str, bytes] | None = None,
     strips: Mapping[str, bytes] | None = None,
@@ -55,6 +79,9 @@ def write_report(
         n_past: number of context frames, so that the first value is of time step n_past.
         command: what makes this page again.
         ssim: as `psnr`, if it was measured.
+        tables: ready tables, instead of those that are made of `psnr` and `ssim`.
+        interval: of the headline's figure, dB.
+        predicted: what the headline's figure is of, where it is not just a prediction.
         figures: caption -> PNG or SVG.
         gifs: clip's name -> GIF.
         strips: clip's name -> PNG; stands under the GIF of the same name.
@@ -72,12 +99,8 @@ def write_report(
         title=title,
         protocol=protocol,
         notes=notes,
-        headline=_headline(psnr),
-        tables=[
-            _table(scores, n_past, quantity, digits)
-            for scores, quantity, digits in ((psnr, "PSNR in dB", 2), (ssim or {}, "SSIM", 3))
-            if scores
-        ],
+        headline=_headline(psnr, interval, predicted),
+        tables=list(map(_shown, tables or _tables(psnr, ssim or {}, n_past))),
         figures=[
             {"caption": caption, "uri": _data_uri(data, caption)}
             for caption, data in (figures or {}).items()
@@ -106,11 +129,15 @@ def _template() -> jinja2.Template:
     return environment.from_string(source)
 
 
-def _headline(psnr: Scores) -> dict[str, str] | None:
+def _headline(
+    psnr: Scores, interval: tuple[float, float] | None, predicted: str
+) -> dict[str, str] | None:
     if "prediction" not in psnr:
         return None
     reached = float(np.mean(psnr["prediction"]))
-    meaning = "mean PSNR of the prediction"
+    meaning = f"mean PSNR of {predicted}"
+    if interval is not None and np.isfinite(interval).all():
+        meaning += f" (95 % interval over clips: {interval[0]:.2f} to {interval[1]:.2f} dB)"
     if "repeat_last" in psnr:
         ahead = reached - float(np.mean(psnr["repeat_last"]))
         meaning += f", {abs(ahead):.2f} dB {'above' if ahead >= 0 else 'below'} "
@@ -118,7 +145,12 @@ def _headline(psnr: Scores) -> dict[str, str] | None:
     return {"value": f"{reached:.2f} dB", "meaning": meaning}
 
 
-def _table(scores: Scores, n_past: int, quantity: str, digits: int) -> dict[str, Any]:
+def _tables(psnr: Scores, ssim: Scores, n_past: int) -> list[Table]:
+    kinds = ((psnr, "PSNR in dB", 2), (ssim, "SSIM", 3))
+    return [_table(scores, n_past, name, digits) for scores, name, digits in kinds if scores]
+
+
+def _table(scores: Scores, n_past: int, quantity: str, digits: int) -> Table:
     """A table's cells as text: mean +- its standard error over clips, then each time step."""
     shape = np.shape(next(iter(scores.values())))
     if len(shape) != 2 or 0 in shape or any(np.shape(s) != shape for s in scores.values()):
@@ -130,16 +162,28 @@ def _table(scores: Scores, n_past: int, quantity: str, digits: int) -> dict[str,
         mean = f"{per_clip.mean():.{digits}f}"
         if shape[0] > 1:
             mean += f" ± {per_clip.std(ddof=1) / np.sqrt(shape[0]):.{digits}f}"
-        look = style.series(key, place)
         steps = [f"{value:.{digits}f}" for value in values.mean(axis=0)]
-        rows.append({"label": look.label, "color": look.color, "mean": mean, "steps": steps})
+        rows.append(Row(key, style.series(key, place).label, [mean, *steps]))
     clips = "1 clip" if shape[0] == 1 else f"{shape[0]} clips; mean ± its standard error over clips"
-    return {
-        "quantity": quantity,
-        "caption": f"{quantity}, {clips}, and the mean at each predicted time step",
-        "steps": range(n_past, n_past + shape[1]),
-        "rows": rows,
-    }
+    return Table(
+        f"{quantity}, {clips}, and the mean at each predicted time step",
+        ["method", "mean", *(f"t = {t}" for t in range(n_past, n_past + shape[1]))],
+        rows,
+    )
+
+
+def _shown(table: Table) -> dict[str, Any]:
+    """A table with each row's colour, for the template."""
+    rows = [
+        {
+            "label": row.label,
+            "color": style.series(row.key, place).color if row.key else "",
+            "cells": row.cells,
+            "strong": row.key == "prediction",
+        }
+        for place, row in enumerate(table.rows)
+    ]
+    return {"caption": table.caption, "head": table.head, "rows": rows}
 
 
 def _data_uri(data: bytes, name: str) -> str:

@@ -4,15 +4,20 @@ from labkit.data.simulator.generate import (
     SPLIT_OFFSETS,
     SimulatedSplit,
     check_counts,
+    seed_of,
     simulate,
     simulate_clip,
     simulate_pack,
 )
+from labkit.data.simulator.world import SimulatedClip, SimulatedWorld
 
 __all__ = [
     "SPLIT_OFFSETS",
+    "SimulatedClip",
     "SimulatedSplit",
+    "SimulatedWorld",
     "check_counts",
+    "seed_of",
     "simulate",
     "simulate_clip",
     "simulate_pack",

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float32
 
 from labkit.data.clip import Clip
 from labkit.data.simulator.physics import run
 from labkit.data.simulator.render import render
-from labkit.data.simulator.scene import sample_scene
+from labkit.data.simulator.world import SimulatedClip, SimulatedWorld
 from labkit.data.workers import in_order
 from labkit.errors import DataError
 
@@ -32,7 +34,15 @@ _SPLIT_ROOM = 1_000_000_000
 _CHUNK = 8
 
 
-def simulate_clip(seed: int, index: int, n_frames: int = 30, size: int = 64) -> Clip:
+def simulate_clip(
+    seed: int,
+    index: int,
+    n_frames: int = 30,
+    size: int = 64,
+    *,
+    actions: Float32[np.ndarray, "n_frames 4"] | None = None,
+    since: int = 0,
+) -> SimulatedClip:
     """Simulate one clip: a pure function of its arguments.
 
     Args:
@@ -40,6 +50,9 @@ def simulate_clip(seed: int, index: int, n_frames: int = 30, size: int = 64) -> 
         index: number of the clip in it, 0 or more; any clip can be made without the others.
         n_frames: T, 1 or more.
         size: side of the pictures in pixels; only the camera's resolution depends on it.
+        actions: what the robot is asked to do instead, from row `since` on: the same scene, the
+            same past up to frame `since`, another future. The clip's own actions give the clip.
+        since: first row of `actions` that is read.
 
     Returns:
         A clip with frames (T, 3, size, size), actions (T, 4), positions (T, 3) and labels
@@ -58,12 +71,13 @@ def simulate_clip(seed: int, index: int, n_frames: int = 30, size: int = 64) -> 
             raise DataError(f"{name} is {value}", mend=f"it must be {least} or more")
     if not 16 <= size <= 512:
         raise DataError(f"size is {size}", mend="choose 16 to 512 pixels, such as 64")
-    for_scene, for_control = np.random.SeedSequence([seed, index]).spawn(2)
-    scene = sample_scene(np.random.Generator(np.random.Philox(for_scene)))
-    motion = run(scene, np.random.Generator(np.random.Philox(for_control)), n_frames)
-    frames, labels = render(scene, motion, size)
-    name = f"simulated seed {seed} index {index}"
-    return Clip(frames, motion.actions, motion.effector.astype(np.float32), labels, name)
+    if actions is not None and not (0 <= since < n_frames and np.isfinite(actions[since:]).all()):
+        raise DataError(f"actions from row {since} on hold NaN, or are not there")
+    world = SimulatedWorld(seed, index, size)
+    motion = run(world.scene, world.control(), n_frames, actions, since)
+    frames, labels = render(world.scene, motion, size)
+    name, positions = f"simulated seed {seed} index {index}", motion.effector.astype(np.float32)
+    return SimulatedClip(frames, motion.actions, positions, labels, name, world)
 
 
 def simulate(
@@ -163,3 +177,10 @@ def source_of(seed: int, counts: Mapping[str, int]) -> str:
     """What a pack's manifest says of its origin: version, seed and counts."""
     splits = ", ".join(f"{split} {counts[split]}" for split in SPLIT_OFFSETS if split in counts)
     return f"labkit simulator {VERSION}, seed {seed}: {splits}"
+
+
+def seed_of(source: str) -> int | None:
+    """The seed in what a pack's manifest says of its origin; None where it is another's, or was
+    made by another version of the simulator."""
+    found = re.match(rf"labkit simulator {VERSION}, seed (\d+): ", source)
+    return int(found[1]) if found else None

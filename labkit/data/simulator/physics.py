@@ -73,23 +73,60 @@ class Motion:
     """whether each object moves in the clip (see `MOVED_DISTANCE`)"""
 
 
-def run(scene: Scene, rng: np.random.Generator, n_frames: int) -> Motion:
-    """Let a random controller push the scene's objects about for `n_frames` frames."""
-    table = _Table(scene, rng)
+def run(
+    scene: Scene,
+    rng: np.random.Generator,
+    n_frames: int,
+    told: Float32[np.ndarray, "n_frames 4"] | None = None,
+    since: int = 0,
+) -> Motion:
+    """Let a random controller push the scene's objects about for `n_frames` frames.
+
+    Where actions are told, rows `since` on take the place of the controller's. Its draws are
+    made all the same, so that the arm's errors stay those of the clip without them.
+    """
+    table = LiveTable(scene, rng)
     actions = np.zeros((n_frames, 4), np.float32)
     effector, fingers = np.zeros((n_frames, 3)), np.zeros((n_frames, 2, 2))
     poses = np.zeros((n_frames, len(scene.things), 3))
-    target = None
     for t in range(n_frames):
-        if t % HELD == 0:
-            target = choose_target(rng, target, len(scene.things))
-            goal = None if target is None else tuple(table.bodies[target].position)
-            decision = decide(rng, table.effector(), goal)
-            table.close_for = max(table.close_for - 1, int(decision[2]))
-        effector[t], fingers[t], poses[t] = table.effector(), table.finger_places(), table.poses()
-        actions[t] = decision
-        table.step(actions[t], rng)
+        effector[t], fingers[t], poses[t] = table.now()
+        actions[t] = table.advance(told[t] if told is not None and t >= since else None)
     return Motion(actions, effector, fingers, poses, _moved(scene, poses))
+
+
+class LiveTable:
+    """A scene in motion, from one frame to the next."""
+
+    def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
+        self.scene, self.rng = scene, rng
+        self.table = _Table(scene, rng)
+        self.t = 0
+        """number of the frame that `now` tells of"""
+        self._target: int | None = None
+        self._decision = np.zeros(4, np.float32)
+
+    def now(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Effector (3,), fingers (2, 2) and poses (N, 3), as in a `Motion`."""
+        return self.table.effector(), self.table.finger_places(), self.table.poses()
+
+    def advance(
+        self, told: Float32[np.ndarray, " columns"] | None = None
+    ) -> Float32[np.ndarray, " columns"]:
+        """One frame on, by the action told, or else by the controller's; returns it."""
+        decides = self.t % HELD == 0
+        if decides:
+            things = len(self.scene.things)
+            self._target = choose_target(self.rng, self._target, things)
+            goal = None if self._target is None else tuple(self.table.bodies[self._target].position)
+            self._decision = decide(self.rng, self.table.effector(), goal)
+        if told is not None:
+            self._decision = told
+        if decides:
+            self.table.close_for = max(self.table.close_for - 1, int(self._decision[2]))
+        self.table.step(self._decision, self.rng)
+        self.t += 1
+        return self._decision
 
 
 def decide(

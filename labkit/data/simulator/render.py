@@ -6,6 +6,8 @@ frames are put together one by one from far to near, which touches little memory
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 from jaxtyping import Float32, UInt8
 
@@ -22,15 +24,30 @@ POSE_STEP = 2.0**-14
 that has come to rest is drawn once"""
 
 
+@dataclass
+class Drawn:
+    """What was drawn already of one scene at one size: to draw a frame more costs little then."""
+
+    ground: Float32[np.ndarray, "3 H W"] | None = None
+    """the empty table"""
+    sprites: dict[int, tuple[bytes, Sprite]] = field(default_factory=dict)
+    """of each object, by its number: the poses it was last drawn in, and how it looks there"""
+
+
 def render(
-    scene: Scene, motion: Motion, size: int
+    scene: Scene, motion: Motion, size: int, drawn: Drawn | None = None
 ) -> tuple[UInt8[np.ndarray, "T 3 H W"], UInt8[np.ndarray, "T H W"]]:
-    """Draw every frame, and say of every pixel whether it shows the arm or a moved object."""
+    """Draw every frame, and say of every pixel whether it shows the arm or a moved object.
+
+    What `drawn` holds is not drawn again, and it is brought up to date.
+    """
     camera = Camera(size)
     n_frames = len(motion.effector)
-    sprites, pose_of = _draw_sprites(scene, motion, camera)
+    drawn = Drawn() if drawn is None else drawn
+    sprites, pose_of = _draw_sprites(scene, motion, camera, drawn)
     fingers, links = draw_arm(motion.effector, motion.fingers, scene.light, camera)
-    ground = draw_backdrop(scene, size)
+    drawn.ground = draw_backdrop(scene, size) if drawn.ground is None else drawn.ground
+    ground = drawn.ground.copy()
     moving = []
     for n, sprite in enumerate(sprites):
         if len(sprite.shadow) > 1:
@@ -61,14 +78,17 @@ def render(
 
 
 def _draw_sprites(
-    scene: Scene, motion: Motion, camera: Camera
+    scene: Scene, motion: Motion, camera: Camera, drawn: Drawn
 ) -> tuple[list[Sprite], list[list[int]]]:
     """A sprite for each object, and which of its poses each frame shows."""
     poses = (np.round(motion.poses / POSE_STEP) * POSE_STEP).astype(np.float32)
     sprites, pose_of = [], []
     for n, thing in enumerate(scene.things):
         unique, index = np.unique(poses[:, n], axis=0, return_inverse=True)
-        sprites.append(draw_sprite(thing, unique, scene.light, camera))
+        key = unique.tobytes()
+        if drawn.sprites.get(n, (b"",))[0] != key:
+            drawn.sprites[n] = key, draw_sprite(thing, unique, scene.light, camera)
+        sprites.append(drawn.sprites[n][1])
         pose_of.append(index.reshape(-1).tolist())
     return sprites, pose_of
 

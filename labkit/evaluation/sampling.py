@@ -1,0 +1,129 @@
+"""Many futures of the same past: drawn a few at a time, scored, and let go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labkit.data.dataset import Batch
+from labkit.evaluation.scoring import Scored, Scorer, joined
+from labkit.model import VideoCVAE
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is kept of N samples of each of B clips: figures, and two films."""
+
+    psnr: Float[Tensor, "B N horizon"]
+    """of each sample, on the CPU"""
+    scored: Scored | None
+    """every figure of each sample; where the protocol keeps one sample, nobody needs them"""
+    first: Float[Tensor, "B horizon 3 H W"]
+    """the first sample"""
+    best: Float[Tensor, "B horizon 3 H W"]
+    """the sample with the highest PSNR in the mean over time"""
+    deviation: Float[Tensor, "B horizon H W"] | None
+    """standard deviation of each pixel over the samples, mean of its channels, in grey levels of
+    255; None for one sample"""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws the futures of clips. Each sample's noise follows from the seed, the clip and the
+    sample's number alone: it does not depend on the batch, on how many are drawn, how far ahead,
+    or on what device."""
+
+    model: VideoCVAE
+    seed: int
+    at_once: int
+    """sequences predicted in one call: what bounds the memory"""
+
+    def noise(
+        self, windows: Sequence[tuple[int, int]], samples: range, steps: int
+    ) -> Float[Tensor, "_ {steps} z"]:
+        """epsilon of those samples of each window (clip number, start), in rows of a window."""
+        size = sum(self.model.latent_sizes)
+        drawn = [
+            np.random.default_rng([self.seed, *window, number]).standard_normal(
+                (steps, size), np.float32
+            )
+            for window in windows
+            for number in samples
+        ]
+        return torch.from_numpy(np.stack(drawn)).to(self.model.condition_mean.device)
+
+    def draw(
+        self,
+        batch: Batch,
+        n_past: int,
+        windows: Sequence[tuple[int, int]],
+        count: int,
+        scorer: Scorer,
+    ) -> Samples:
+        """Predicts `count` futures of each window, in parts that fit `at_once`.
+
+        Args:
+            batch: the windows' frames in [0, 1] and conditions, on the model's device.
+            n_past: how many of the frames are context, and given to the model.
+            windows: clip number and start of each.
+            count: N.
+            scorer: what is measured.
+        """
+        truth = batch.frames[:, n_past:]
+        clips, horizon = truth.shape[:2]
+        step = max(1, self.at_once // clips)
+        psnr, scored = [], []
+        reached = torch.full((clips,), -torch.inf)
+        first = best = offset = squared = torch.empty(0)
+        for start in range(0, count, step):
+            numbers = range(start, min(start + step, count))
+            made = self.model.predict(
+                batch.frames[:, :n_past],
+                batch.condition,
+                horizon,
+                samples=len(numbers),
+                noise=self.noise(windows, numbers, n_past + horizon - 1),
+            )
+            target = truth[:, None].expand_as(made)
+            if scorer.protocol.best_of > 1:
+                labels = batch.labels
+                if labels is not None:
+                    labels = labels[:, None, n_past:].expand(-1, len(numbers), -1, -1, -1)
+                scored.append(scorer(made, target, labels))
+                values = scored[-1].values["psnr"]
+            else:
+                values = scorer.psnr(made, target).cpu()
+            psnr.append(values)
+            if start == 0:
+                first, best = made[:, 0].clone(), made[:, 0].clone()
+                offset, squared = torch.zeros_like(first), torch.zeros_like(first)
+            highest, which = values.mean(dim=-1).max(dim=1)
+            better = torch.nonzero(highest > reached).flatten()
+            best[better.to(best.device)] = made[better, which[better]]
+            reached[better] = highest[better]
+            # Deviations from the first sample, not from 0: equal samples must give exactly 0.
+            apart = made - first[:, None]
+            offset += apart.sum(dim=1)
+            squared += apart.square().sum(dim=1)
+        return Samples(
+            torch.cat(psnr, dim=1),
+            joined(scored) if scored else None,
+            first,
+            best,
+            _deviation(offset, squared, count),
+        )
+
+
+def _deviation(
+    offset: Float[Tensor, "B horizon 3 H W"], squared: Float[Tensor, "B horizon 3 H W"], count: int
+) -> Float[Tensor, "B horizon H W"] | None:
+    if count == 1:
+        return None
+    # s^2 = (sum d^2 - (sum d)^2 / N) / (N - 1)
+    variance = (squared - offset.square() / count) / (count - 1)
+    return 255 * variance.clamp_min(0).sqrt().mean(dim=-3)
