@@ -1,6 +1,6 @@
 """Frames -> one still picture of one time step: named clips beside each other.
 
-The frames of a GIF and the pictures behind the scrubber's slider are these.
+The frames of a GIF and of a video are these.
 """
 
 from __future__ import annotations

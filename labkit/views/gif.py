@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageColor
@@ -47,19 +47,18 @@ def gif_bytes(
         _in_colors(side_by_side(rows, step, scale=scale, n_past=n_past), colors)
         for step in range(length)
     ]
-    durations = [milliseconds] * (length - 1) + [max(1000, milliseconds)]
-    buffer = io.BytesIO()
-    # Not by imageio: its writers take RGB arrays and choose a palette for each frame.
-    pictures[0].save(
-        buffer,
-        format="GIF",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=durations,
+    times = [milliseconds] * (length - 1) + [max(1000, milliseconds)]
+    return iio.imwrite(
+        "<bytes>",
+        np.stack(pictures),
+        extension=".gif",
+        plugin="pillow",
+        mode="P",  # the arrays are places in the palette, which is then not chosen anew
+        is_batch=True,
+        palette=colors.tobytes(),
+        duration=times if length > 1 else times[0],
         loop=0,
-        palette=colors.tobytes(),  # or pillow would write one for every frame
     )
-    return buffer.getvalue()
 
 
 def save_gif(
@@ -105,8 +104,8 @@ def _colors(rows: Rows) -> UInt8[np.ndarray, "256 3"]:
 
 def _in_colors(
     picture: UInt8[np.ndarray, "H W 3"], colors: UInt8[np.ndarray, "256 3"]
-) -> Image.Image:
-    """The picture with each pixel the nearest of `colors`, the first where two are as near.
+) -> UInt8[np.ndarray, "H W"]:
+    """For each pixel the place of the nearest of `colors`, the first where two are as near.
 
     pillow's own search rounds colours to blocks first, which turns white paper off-white.
     """
@@ -117,6 +116,4 @@ def _in_colors(
     # |s - k|^2 = |s|^2 - 2 s.k + |k|^2; the first term is the same for every k. All values
     # are whole numbers below 2^24, so float32 holds them exactly.
     nearest = ((known**2).sum(axis=1) - 2 * seen @ known.T).argmin(axis=1).astype(np.uint8)
-    image = Image.fromarray(nearest[place.reshape(picture.shape[:2])])
-    image.putpalette(colors.tobytes())
-    return image
+    return nearest[place.reshape(picture.shape[:2])]

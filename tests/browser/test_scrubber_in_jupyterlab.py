@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import os
-from pathlib import Path
+import contextlib
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from labkit.views import scrub, side_by_side
+from labkit.views import scrub
 
 pytestmark = pytest.mark.browser
 
 N_PAST, SCALE, FRAMES = 2, 3, 6
 
-CELL = f"""import numpy as np
+SHOW = f"""import numpy as np
 from labkit.views import scrub
 rows = dict(np.load("rows.npz"))
 view = scrub(rows, n_past={N_PAST}, scale={SCALE})
 view"""
+WIDGET = f"scrub(rows, n_past={N_PAST}, scale={SCALE}, difference=True).widget()"
 
-VIEW = ".jp-OutputArea-child .jupyter-widgets"
-PICTURE = f"{VIEW} img"
-HANDLE = f"{VIEW} .noUi-handle"
-STILL = ".jp-OutputArea-child .jp-RenderedImage img"
-
-# Blob addresses cannot be fetched after their widget is gone, so the picture is copied off
-# the screen's own <img>, at its natural size.
-PIXELS = """img => {
-    const canvas = document.createElement('canvas');
-    canvas.width = img.naturalWidth;
-    canvas.height = img.naturalHeight;
-    canvas.getContext('2d').drawImage(img, 0, 0);
-    return canvas.toDataURL('image/png');
-}"""
+CANVAS = ".jp-OutputArea-child .labkit-scrubber canvas:visible"
+STILL = ".jp-OutputArea-child img[alt^='Film strip']"
+TILE = ".jupyter-widgets .labkit-scrubber figure > .tile"
+SUBTRACTED = ".jupyter-widgets .labkit-scrubber .subtracted"
+HANDLE = ".jupyter-widgets .noUi-handle >> nth=0"
+TRACK = ".jupyter-widgets .noUi-base >> nth=0"
 
 
 @pytest.fixture(scope="module")
@@ -48,106 +36,111 @@ def rows() -> dict[str, np.ndarray]:
     return {name: random.integers(0, 256, shape, np.uint8) for name in ("truth", "prediction")}
 
 
-@pytest.fixture(scope="module")
-def notebook(tmp_path_factory: pytest.TempPathFactory, rows: dict[str, np.ndarray]) -> Path:
-    """A notebook as it lies in a repository: executed elsewhere and saved with its output."""
-    folder = tmp_path_factory.mktemp("notebooks")
-    np.savez(folder / "rows.npz", **rows)
+@pytest.fixture
+def notebook(lab, rows) -> str:
+    """Address of a notebook as it lies in a repository; its second cell was never run."""
+    np.savez(lab.folder / "rows.npz", **rows)
     bundle = scrub(rows, n_past=N_PAST, scale=SCALE)._repr_mimebundle_()
-    output = {
-        "output_type": "execute_result",
-        "execution_count": 1,
-        "metadata": {},
-        "data": bundle,
-    }
-    cell = {
-        "cell_type": "code",
-        "id": "scrub",
-        "metadata": {},
-        "execution_count": 1,
-        "source": CELL,
-        "outputs": [output],
-    }
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    content = {
-        "nbformat": 4,
-        "nbformat_minor": 5,
-        "metadata": {"kernelspec": kernel},
-        "cells": [cell],
-    }
-    file = folder / "scrub.ipynb"
-    file.write_text(json.dumps(content), encoding="utf-8")
-    return file
+    return lab.save_notebook("scrub.ipynb", [(SHOW, bundle), (WIDGET, None)])
 
 
-def test_scrubber_shows_the_right_frame_with_and_without_a_kernel(lab, page, rows) -> None:
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(f"{lab.url}/lab/tree/scrub.ipynb")
+def test_from_the_saved_notebook_to_the_dead_kernel_and_back(
+    lab, notebook, page, rows, seen, screenshots
+) -> None:
+    def frames(places: str) -> list[int | None]:
+        found = page.locator(places)
+        found.first.wait_for()
+        pairs = zip(found.all(), rows.values(), strict=True)
+        return [seen(place, clip, SCALE) for place, clip in pairs]
 
-    # Not yet run: the saved strip is there instead of nothing.
-    page.wait_for_selector(STILL, state="visible")
-    _save_screenshot(page, "saved_notebook")
+    def expect(places: str, step: int) -> None:
+        """Waits until every clip shows that time step on the screen."""
+        from playwright.sync_api import Error
 
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", state="attached")
-    page.click(".jp-Cell .jp-InputArea-editor")
-    page.keyboard.press("Shift+Enter")
-    page.wait_for_selector(HANDLE, state="visible")
-    _expect_frame(page, rows, 0)
+        shown = None
+        for _ in range(100):
+            # A widget makes its elements anew at every step: one may go while it is looked at.
+            with contextlib.suppress(Error):
+                shown = frames(places)
+            if shown == [step] * len(rows):
+                return
+            page.wait_for_timeout(50)
+        pytest.fail(f"time step {step} is not on the screen; shown: {shown}")
 
-    _drag_to(page, 3)
-    _expect_frame(page, rows, 3)
-    _save_screenshot(page, "scrubber")
-    page.focus(HANDLE)
+    # 1. Not yet run, and not trusted: the saved strip is there, whole.
+    page.goto(notebook)
+    page.locator(STILL).wait_for()
+    assert page.locator(STILL).evaluate("img => img.naturalWidth") > FRAMES * 32
+    assert page.locator(CANVAS).count() == 0
+    page.screenshot(path=screenshots / "lab_saved_notebook.png")
+
+    # 2. Run: mouse, keys, play.
+    lab.run_cell(page, 0, CANVAS)
+    expect(CANVAS, 0)
+    drag_range(page, 3)
+    expect(CANVAS, 3)
+    page.screenshot(path=screenshots / "lab_scrubber.png")
     page.keyboard.press("ArrowRight")
-    _expect_frame(page, rows, 4)
+    expect(CANVAS, 4)
+    # JupyterLab, too, has a use for Enter and the arrows; here they are the scrubber's.
+    page.get_by_role("button", name="one time step back").press("Enter")
+    expect(CANVAS, 3)
+    assert page.locator(".jp-Notebook.jp-mod-editMode").count() == 0
 
+    # 3. The linked widget, in the next cell.
+    lab.run_cell(page, 1, TILE)
+    expect(TILE, 0)
+    drag_handle(page, 4)
+    expect(TILE, 4)
+    gap = np.abs(rows["truth"].astype(int) - rows["prediction"])
+    gap = np.minimum(4 * gap, 255).astype(np.uint8)
+    assert seen(page.locator(SUBTRACTED), gap, SCALE) == 4
+    page.screenshot(path=screenshots / "lab_widget.png")
+    page.keyboard.press("Control+s")
+
+    # 4. The kernel is gone: both go on.
     lab.stop_kernels()
-    _drag_to(page, 1)
-    _expect_frame(page, rows, 1)
-    page.focus(HANDLE)
+    drag_range(page, 1)
+    expect(CANVAS, 1)
+    drag_handle(page, 1)
+    expect(TILE, 1)
+    page.locator(HANDLE).focus()
     page.keyboard.press("ArrowLeft")
-    _expect_frame(page, rows, 0)
-    page.click(f"{VIEW} .jupyter-button >> nth=0")  # play, with the kernel gone
-    _expect_frame(page, rows, FRAMES - 1)
-    assert errors == []
+    expect(TILE, 0)
+    page.locator(".jupyter-widgets .jupyter-button >> nth=0").click()  # play
+    expect(TILE, FRAMES - 1)
+    page.get_by_label("loop").uncheck()
+    page.get_by_role("button", name="play (space)").click()
+    expect(CANVAS, FRAMES - 1)
+
+    # 5. Opened again, in the dark theme: the slider works before anything is run.
+    lab.set_theme("JupyterLab Dark")
+    page.goto("about:blank")
+    page.goto(notebook)
+    page.locator(CANVAS).first.wait_for()
+    drag_range(page, 2)
+    expect(CANVAS, 2)
+    page.screenshot(path=screenshots / "lab_dark_opened_again.png")
 
 
-def _drag_to(page, step: int) -> None:
-    """Takes the slider's handle with the mouse and lets go over time step `step`."""
-    handle = page.locator(HANDLE).bounding_box()
-    track = page.locator(f"{VIEW} .noUi-base").bounding_box()
+def drag_range(page, step: int) -> None:
+    """Takes the thumb of the HTML scrubber's slider and lets go over time step `step`."""
+    slider = page.locator(".labkit-scrubber input[type=range]")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    y, run = box["y"] + box["height"] / 2, box["width"] - 16
+    page.mouse.move(box["x"] + 8 + run * int(slider.input_value()) / (FRAMES - 1), y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 8 + run * step / (FRAMES - 1), y, steps=8)
+    page.mouse.up()
+
+
+def drag_handle(page, step: int) -> None:
+    """Takes the handle of the widget's slider and lets go over time step `step`."""
+    page.locator(HANDLE).scroll_into_view_if_needed()
+    handle, track = page.locator(HANDLE).bounding_box(), page.locator(TRACK).bounding_box()
     y = handle["y"] + handle["height"] / 2
     page.mouse.move(handle["x"] + handle["width"] / 2, y)
     page.mouse.down()
     page.mouse.move(track["x"] + track["width"] * step / (FRAMES - 1), y, steps=8)
     page.mouse.up()
-
-
-def _expect_frame(page, rows: dict[str, np.ndarray], step: int) -> None:
-    """Waits until the picture on the screen is that of `step`, pixel for pixel."""
-    wanted = side_by_side(rows, step, scale=SCALE, n_past=N_PAST)
-    for _ in range(100):
-        shown = _shown(page)
-        if shown is not None and np.array_equal(shown, wanted):
-            return
-        page.wait_for_timeout(50)
-    known = [side_by_side(rows, t, scale=SCALE, n_past=N_PAST) for t in range(FRAMES)]
-    found = [t for t, picture in enumerate(known) if np.array_equal(picture, shown)]
-    pytest.fail(f"frame {step} is not on the screen; shown: {found or 'none of the frames'}")
-
-
-def _shown(page) -> np.ndarray | None:
-    """The one picture that can be seen, decoded; None while there is none, or several."""
-    pictures = [img for img in page.locator(PICTURE).all() if img.is_visible()]
-    if len(pictures) != 1:
-        return None
-    data = pictures[0].evaluate(PIXELS).removeprefix("data:image/png;base64,")
-    return np.array(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
-
-
-def _save_screenshot(page, name: str) -> None:
-    folder = os.environ.get("LABKIT_ARTEFACTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=Path(folder) / f"{name}.png")
