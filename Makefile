@@ -5,13 +5,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo lab test notebooks bench browser
+.PHONY: help demo lab test notebooks gallery bench browser
 
 help:
 	@echo 'make demo       simulate, train and evaluate; ends with the path of a report'
 	@echo 'make lab        open JupyterLab on notebooks/'
 	@echo 'make test       ruff, the tests, and the notebooks against their stored outputs'
 	@echo 'make notebooks  execute notebooks/*.py into notebooks/*.ipynb'
+	@echo 'make gallery    draw docs/gallery.md, its pictures and docs/demo.gif from notebooks/demo_run'
 	@echo 'make bench      run every benchmark'
 
 demo: $(READY)
@@ -39,10 +40,20 @@ notebooks: export OMP_NUM_THREADS = 1
 notebooks: $(READY)
 	$(BIN)/python notebooks/build.py
 
+gallery: export OMP_NUM_THREADS = 1
+gallery: $(READY)
+	$(BIN)/python docs/gallery.py
+
+# Minutes of each recipe in time_to_quality.py; its aims are those of 20.
+BENCH_MINUTES ?= 5
+
 bench: $(READY)
 	@set -e; for script in $$(ls benchmarks/*.py); do \
-		echo "$(BIN)/python $$script"; $(BIN)/python "$$script"; \
-	done
+		options=; \
+		case $$script in */time_to_quality.py) options='--minutes $(BENCH_MINUTES)';; esac; \
+		echo "$(BIN)/python $$script $$options"; $(BIN)/python "$$script" $$options; \
+	done; \
+	$(BIN)/python benchmarks/training_parts/summary.py
 
 # A Chromium for tests/browser: one that is there, else the system's package, else
 # playwright's own. Without one those tests skip, and fail where CI is set.

@@ -57,6 +57,7 @@ def evaluate_run(
     protocol: str = "frame",
     samples: int = 5,
     lpips: Sequence[Network] = ("alex",),
+    views: bool = True,
 ) -> Evaluation:
     """Judges a run on a split and writes `evaluation.json`, `figures/`, `gifs/`, `report.html`.
     Those of another protocol than `frame` have its name in theirs, and lie beside.
@@ -72,6 +73,7 @@ def evaluate_run(
         samples: futures of each clip, from which the spread is measured.
         lpips: the networks to measure LPIPS by. Where one's weights are not at hand, a note says
             so, and how to get them.
+        views: draw figures, GIFs and page; False leaves it at `evaluation.json`.
     Raises:
         RunError: the run is not there, or not finished enough to be judged.
         DataError: the data set or the split is not there, or does not fit the run or the protocol.
@@ -100,6 +102,8 @@ def evaluate_run(
         device=device,
     )
     evaluation.save(evaluation_file(run, evaluation.name))
+    if not views:
+        return evaluation
     options = [f"--protocol {protocol}"] if protocol != "frame" else []
     options += [f"--split {split}"] if split != "test" else []
     options += [f"--clips {clips}"] if clips is not None else []

@@ -75,9 +75,12 @@ def build(source: Path) -> Path:
     notebook = read_source(source)
     execute(notebook)
     nbformat.validate(notebook)
-    # Once more through JSON: the widgets are then sorted by their new names.
     text = with_stable_widget_ids(nbformat.writes(notebook), notebook)
-    text = nbformat.writes(nbformat.reads(text, as_version=4))
+    # The ids are stable now, and a widget without its kernel is better not shown as if it were
+    # alive: what stands in its place in a saved notebook is up to the view.
+    notebook = nbformat.reads(text, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    text = nbformat.writes(notebook)
     target = source.with_suffix(".ipynb")
     write_whole(target, text + "\n")
     return target

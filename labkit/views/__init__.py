@@ -7,6 +7,7 @@ from labkit.views.filmstrip import filmstrip, png_bytes, to_uint8
 from labkit.views.futures import futures_of_draws, futures_of_plans, plan
 from labkit.views.gallery import schedule_gallery
 from labkit.views.gif import gif_bytes, save_gif
+from labkit.views.latents import kl_heat_map, prior_and_posterior, traversal_strips
 from labkit.views.live import LiveFigure
 from labkit.views.pilot import Pilot, pilot
 from labkit.views.report import write_report
@@ -24,11 +25,13 @@ __all__ = [
     "futures_of_draws",
     "futures_of_plans",
     "gif_bytes",
+    "kl_heat_map",
     "label_of",
     "mp4_bytes",
     "pilot",
     "plan",
     "png_bytes",
+    "prior_and_posterior",
     "psnr_over_time",
     "save_gif",
     "save_mp4",
@@ -39,6 +42,7 @@ __all__ = [
     "side_by_side",
     "to_uint8",
     "training_curves",
+    "traversal_strips",
     "use_style",
     "write_report",
 ]

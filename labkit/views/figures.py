@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -121,7 +122,7 @@ def psnr_over_time(
         figure = LabFigure(figsize=(8, 4.4), layout="constrained")
         axes = figure.subplots()
         for place, (key, values) in enumerate(curves.items()):
-            _mean_and_band(axes, key, values, n_past, style.series(key, place))
+            _mean_and_band(axes, values, n_past, style.series(key, place), place)
         clips, horizon = next(iter(curves.values())).shape
         band = "mean over clips, band: 95 % interval of that mean" if clips > 1 else "one clip"
         axes.set(
@@ -206,16 +207,24 @@ def _line(axes: Axes, history: Mapping[str, np.ndarray], key: str) -> None:
 
 
 def _mean_and_band(
-    axes: Axes, key: str, values: np.ndarray, n_past: int, look: style.Series
+    axes: Axes, values: np.ndarray, n_past: int, look: style.Series, place: int
 ) -> None:
     clips, horizon = values.shape
     steps, mean = np.arange(n_past, n_past + horizon), values.mean(axis=0)
     label = f"{look.label}: mean {mean.mean():.4g}"
-    axes.plot(steps, mean, color=look.color, linestyle=look.dashes, marker="o", label=label)
+    axes.plot(steps, mean, label=label, **layer(look, place))
     if clips > 1:
         # s.e.m. = standard deviation over clips / sqrt(clips)
         half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(clips)
         axes.fill_between(steps, mean - half, mean + half, color=look.color, alpha=0.18, lw=0)
+
+
+def layer(look: style.Series, place: int) -> dict[str, Any]:
+    """How the curve in that place is drawn. The first lies on top, for it is the one to see; those
+    under it have rings for dots, each larger, so that a curve that is covered still shows."""
+    ring = {"markersize": 5.2 + 1.5 * place, "markerfacecolor": "none"} if place else {}
+    line = {"color": look.color, "linestyle": look.dashes, "marker": "o"}
+    return {**line, **ring, "zorder": 9 - place}
 
 
 def _log_where_sensible(axes: Axes) -> None:
@@ -223,7 +232,9 @@ def _log_where_sensible(axes: Axes) -> None:
     values = np.concatenate([line.get_ydata() for line in axes.lines] or [np.ones(1)])
     if values.size and values.min() > 0 and values.max() > 3 * values.min():
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        # Within one decade 1, 2 and 5 alone would leave an axis with one number on it.
+        close = values.max() < 10 * values.min()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if close else (1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from labkit.errors import ShapeError
 from labkit.views import style
-from labkit.views.figures import LabFigure, _caption, _settled
+from labkit.views.figures import LabFigure, _caption, _settled, layer
 
 Curve = Float[np.ndarray, "_ _"]
 """(3, horizon): the mean at each time step, and the lower and upper bound of its interval"""
@@ -47,7 +47,7 @@ def score_panels(
         grid = figure.subplots(tall, wide, squeeze=False, sharex=True)
         for axes, (title, curves) in zip(grid.flat, panels.items(), strict=False):
             for place, (key, curve) in enumerate(curves.items()):
-                _draw(axes, curve, n_past, style.series(key, place), order=9 - place)
+                _draw(axes, curve, n_past, style.series(key, place), place)
             horizon = np.shape(next(iter(curves.values())))[1]
             axes.set(title=title, xticks=range(n_past, n_past + horizon, -(-horizon // 10)))
             axes.set_xlim(n_past - 0.3, n_past + horizon - 0.7)
@@ -62,16 +62,17 @@ def score_panels(
             zip(*reversed(grid.flat[0].get_legend_handles_labels()), strict=True)  # by label
         )
         figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=2)
-        _caption(figure, f"{protocol}. Bands: 95 % bootstrap intervals over clips.")
+        bands = any(np.isfinite(c[1]).any() for curves in panels.values() for c in curves.values())
+        said = " Bands: 95 % bootstrap intervals over clips." if bands else ""
+        _caption(figure, f"{protocol}.{said}")
     return _settled(figure)
 
 
-def _draw(axes: Axes, curve: np.ndarray, n_past: int, look: style.Series, order: float) -> None:
-    """One curve and its band; the first of a panel lies on top, for it is the one to see."""
+def _draw(axes: Axes, curve: np.ndarray, n_past: int, look: style.Series, place: int) -> None:
+    """One curve and its band."""
     mean, low, high = curve
     steps = np.arange(n_past, n_past + len(mean))
-    line = {"color": look.color, "linestyle": look.dashes, "marker": "o", "zorder": order}
-    axes.plot(steps, mean, label=look.label, **line)
+    axes.plot(steps, mean, label=look.label, **layer(look, place))
     if np.isfinite(low).any():
         axes.fill_between(steps, low, high, color=look.color, alpha=0.18, lw=0)
 

@@ -91,9 +91,12 @@ def test_keys_drive_the_arm_and_the_saved_page_stays_a_picture(
     press("u", "raise")
     press("Backspace", "undo")
     press("z", "resample")
-    # JupyterLab would delete the cell at d d, and edit it at Enter.
+    # JupyterLab would delete the cell at d d, edit it at Enter, and put a new one in at b.
     press("d", "lower")
     press("d", "lower")
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    press("s", "stay")
     assert page.locator(".jp-Notebook .jp-CodeCell").count() == 2
     assert page.locator(".jp-Notebook.jp-mod-editMode").count() == 0
 

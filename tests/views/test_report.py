@@ -11,6 +11,7 @@ import pytest
 
 from labkit.errors import ShapeError
 from labkit.views import filmstrip, gif_bytes, png_bytes, write_report
+from labkit.views.report import Row, Table
 
 ROWS = {"truth": np.full((3, 3, 8, 8), 90, np.uint8)}
 PNG, GIF = png_bytes(filmstrip(ROWS, n_past=1)), gif_bytes(ROWS, n_past=1)
@@ -142,6 +143,21 @@ def test_a_report_of_numbers_alone(tmp_path: Path) -> None:
 def test_a_result_below_the_baseline_says_so(tmp_path: Path) -> None:
     psnr = {"prediction": np.full((2, 3), 17.5), "repeat_last": np.full((2, 3), 18.0)}
     assert "0.50 dB below repeating" in write(tmp_path, psnr=psnr)
+
+
+def test_ready_tables_stand_instead_of_those_made_here(tmp_path: Path) -> None:
+    rows = [Row("prediction", "best of 5", ["23.0 [22.0, 24.0]"]), Row("", NASTY, ["-"])]
+    table = Table("By region, dB", ["", "arm"], rows)
+    source = write(
+        tmp_path, tables=[table], interval=(22.0, 24.0), predicted="the best of 5 samples"
+    )
+    page = Page(source)
+    for part in ("By region, dB", "arm", "best of 5", "23.0 [22.0, 24.0]", NASTY):
+        assert part in page.text, part
+    assert "mean PSNR of the best of 5 samples (95 % interval over clips: 22.00" in page.text
+    assert "standard error" not in page.text
+    assert not page.all("script")
+    assert source.count('class="swatch"') == 1
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

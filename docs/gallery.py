@@ -1,0 +1,15 @@
+"""Makes docs/gallery.md, its pictures, and docs/demo.gif: `make gallery`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import labkit
+from labkit.gallery import write_gallery
+
+HERE = Path(__file__).parent
+RUN = HERE.parent / "notebooks" / "demo_run"
+
+if __name__ == "__main__":
+    labkit.lab_setup()
+    print(f"Look at {write_gallery(RUN, HERE)}")
