@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from labkit.cli.commands import Demo, Doctor, Predict, Train
+from labkit.cli.comparison_commands import Compare, Experiment
 from labkit.cli.data_commands import Check, Convert, Download, Pack, Simulate
 from labkit.cli.evaluate_command import Evaluate
 from labkit.cli.evaluation_commands import Control, Prove
@@ -33,6 +34,8 @@ LABKIT = Group(
         ),
         "train": Train,
         "evaluate": Evaluate,
+        "compare": Compare,
+        "experiment": Experiment,
         "prove": Prove,
         "control": Control,
         "predict": Predict,

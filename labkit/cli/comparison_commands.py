@@ -1,0 +1,169 @@
+"""The commands that hold runs side by side: those that are there, and those a question needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from labkit.cli.reading import Flag
+from labkit.presets import PRESETS, preset
+
+if TYPE_CHECKING:
+    from labkit.experiments.comparison import Comparison
+
+ASKED = ("annealing", "teacher-forcing", "condition", "prior", "skip")
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Hold runs side by side: curves, figures with intervals, paired differences with a test.
+
+    Each run must have been evaluated (labkit evaluate RUN), all by the same protocol on the same
+    clips. Writes comparison.html, comparison.png and comparison.json. The intervals are over
+    clips: they tell which of these weights are better. Which way of training is better takes
+    several seeds: labkit experiment.
+    """
+
+    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN")] = ()
+    """folders of the runs, two or more"""
+    protocol: Annotated[str, arg(metavar="NAME")] = "frame"
+    """whose evaluations to take"""
+    out: Annotated[Path, arg(metavar="DIR")] = Path("runs/comparison")
+    """folder to write"""
+
+    def run(self) -> None:
+        from labkit.experiments.comparison import compared
+        from labkit.experiments.judged import names_of, read_judged
+        from labkit.experiments.page import write_page
+
+        named = names_of(self.folders)
+        comparison = compared(
+            {name: [read_judged(each, self.protocol)] for name, each in named.items()}
+        )
+        words = ["labkit", "compare", *(folder.as_posix() for folder in self.folders)]
+        words += _options(self, protocol="frame", out=Path("runs/comparison"))
+        title = f"{len(named)} runs compared"
+        page = write_page(comparison, self.out, title=title, command=shlex.join(words))
+        _print(comparison, page)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Answer a question by training: every choice, several seeds, the same budget, one page.
+
+    annealing: KL weight cyclical, monotonic, or none (the course's kl_anneal_type).
+    teacher-forcing: ratio 1 throughout, decayed from 1 to 0, or 0.
+    condition: action and position, the action alone, or none.
+    prior: learned, or fixed.
+    skip: from which frame the skip connections come.
+
+    Ended at any moment, it goes on when the same command is given again; a training that fails
+    is told, and the others go on (exit code 1). More seeds may be added later.
+    """
+
+    question: Annotated[Positional[Literal[ASKED]], arg(metavar="QUESTION")]  # type: ignore[valid-type]
+    """annealing, teacher-forcing, condition, prior or skip"""
+    preset: Annotated[Literal[tuple(PRESETS)], arg(metavar="NAME")] = "demo"  # type: ignore[valid-type]
+    """what all trainings have in common: demo, smoke, course, ..."""
+    data: Annotated[Path | None, arg(metavar="ROOT")] = None
+    """folder of the data set; the preset's if left out"""
+    seeds: Annotated[int, arg(metavar="N")] = 3
+    """trainings of each choice"""
+    epochs: Annotated[int | None, arg(metavar="N")] = None
+    """epochs of each training; the preset's if left out"""
+    updates: Annotated[int | None, arg(metavar="N")] = None
+    """weight updates of each training in all; the preset's if left out"""
+    jobs: Annotated[int | None, arg(metavar="N")] = None
+    """trainings at once; as many as the cores carry if left out, or one a GPU"""
+    threads: Annotated[int | None, arg(metavar="N")] = None
+    """threads of each; the cores are shared out if left out"""
+    protocol: Annotated[str, arg(metavar="NAME")] = "frame"
+    """how they are judged: frame, course, long, svg, or best-of-N"""
+    clips: Annotated[int, arg(metavar="N")] = 256
+    """test clips they are judged on, or all where there are less"""
+    samples: Annotated[int, arg(metavar="N")] = 2
+    """futures of each clip from which the spread between samples is measured"""
+    lpips: Literal["alex", "vgg", "both", "none"] = "none"
+    """measure LPIPS too, where its weights are at hand"""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """folder of the runs and the page; runs/experiments/QUESTION if left out"""
+    progress: Flag = True
+    """switch the progress bar off"""
+
+    interrupted = "stopped; the same command, given again, goes on"
+
+    def run(self) -> int:
+        import torch
+
+        from labkit.experiments.experiment import run_experiment
+        from labkit.experiments.questions import budgeted
+        from labkit.experiments.training import Judging
+
+        base = budgeted(preset(self.preset), self.epochs, self.updates)
+        if self.data is not None:
+            data = dataclasses.replace(base.data, root=self.data.as_posix())
+            base = dataclasses.replace(base, data=data)
+        networks = {"both": ("alex", "vgg"), "none": ()}.get(self.lpips, (self.lpips,))
+        outcome = run_experiment(
+            self.question,
+            base,
+            Path("runs/experiments") / self.question if self.out is None else self.out,
+            command=self.command,
+            seeds=self.seeds,
+            at_once=(torch.cuda.device_count() or None) if self.jobs is None else self.jobs,
+            threads=self.threads,
+            cores=os.cpu_count() or 1,
+            judging=Judging(self.protocol, self.clips, self.samples, networks),  # type: ignore[arg-type]
+            progress=self.progress,
+            tell=lambda line: print(line, flush=True),
+        )
+        _print(outcome.comparison, outcome.page)
+        for name, fault in outcome.failed.items():
+            print(f"Failed and left out: {name}: {fault}")
+        return 1 if outcome.failed else 0
+
+    @property
+    def command(self) -> str:
+        """What was typed, without what only suits the machine."""
+        hidden = {"question", "jobs", "threads", "progress"}
+        defaults = {
+            item.name: item.default for item in dataclasses.fields(self) if item.name not in hidden
+        }
+        return shlex.join(["labkit", "experiment", self.question, *_options(self, **defaults)])
+
+
+def _options(command: object, **defaults: object) -> list[str]:
+    """The options whose values are not the default, as typed."""
+    words = []
+    for name, default in defaults.items():
+        value = getattr(command, name)
+        if value != default:
+            words += [f"--{name}", value.as_posix() if isinstance(value, Path) else str(value)]
+    return words
+
+
+def _print(comparison: Comparison, page: Path) -> None:
+    """The protocol, the tables and the answer."""
+    from labkit.experiments.answer import answer, tables_of
+    from labkit.experiments.page import protocol_of
+    from labkit.tables import as_text
+
+    protocol = protocol_of(comparison)
+    print(_wrapped(f"{protocol[0].upper()}{protocol[1:]}."))
+    for table in tables_of(comparison):
+        print(f"\n{as_text(table)}")
+    print()
+    for sentence in answer(comparison):
+        print(_wrapped(sentence))
+    print(f"\nLook at {page}")
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)

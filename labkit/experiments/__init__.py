@@ -1,0 +1,1 @@
+"""Questions put to several trainings at once, and runs held side by side."""

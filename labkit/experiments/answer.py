@@ -1,0 +1,210 @@
+"""What a comparison says, in tables and in words that follow from its intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labkit.evaluation.bootstrap import Interval
+from labkit.evaluation.metrics import LOWER_IS_BETTER
+from labkit.evaluation.spread import TOLD
+from labkit.experiments.comparison import LEVEL, Comparison, Pair
+from labkit.experiments.judged import differing
+from labkit.tables import METRICS, told
+from labkit.views import label_of
+from labkit.views.report import Row, Table
+
+
+def answer(comparison: Comparison) -> list[str]:
+    """Each pair's difference in PSNR, and whether it can be told from zero; then whether the
+    latent is in use, without which annealing and priors have nothing to change."""
+    return [
+        *(_pair_told(pair, len(comparison.pairs)) for pair in comparison.pairs),
+        *filter(None, (_noise_told(comparison), _latents_told(comparison))),
+    ]
+
+
+def tables_of(comparison: Comparison) -> list[Table]:
+    """Means, paired differences, each seed, what the latent does, and the settings that differ."""
+    tables = [_means(comparison), _differences(comparison)]
+    tables += [_seeds(comparison)] if comparison.has_seeds else []
+    return [*tables, _latents(comparison), _settings(comparison)]
+
+
+def _pair_told(pair: Pair, pairs: int) -> str:
+    found = pair.differences["psnr"]
+    value, low, high = (float(each) for each in vars(found.interval).values())
+    better, worse = pair.first, pair.second
+    if value < 0:
+        better, worse, value, low, high = worse, better, -value, -high, -low
+    value, low, high = (round(each, 2) + 0.0 for each in (value, low, high))
+    interval = "" if np.isnan(low) else f" (95 % interval {low:+.2f} to {high:+.2f} dB)"
+    doubt = f"over {found.over}, p = {_p(pair.adjusted['psnr'])}".replace("= <", "<")
+    doubt += f" after correction for {pairs} pairs" if pairs > 1 else ""
+    if pair.is_clear():
+        return (
+            f"{better} is {value:.2f} dB better than {worse}{interval}, a difference that can be "
+            f"told from zero {doubt}."
+        )
+    ahead = f"{better} is {value:.2f} dB ahead of {worse}"
+    if value == 0:
+        ahead = f"{better} and {worse} differ by less than 0.01 dB"
+    return f"{ahead}{interval}, which cannot be told from zero {doubt}."
+
+
+def _noise_told(comparison: Comparison) -> str | None:
+    """How much of it is chance: the spread between trainings that differ in their seed alone."""
+    if not comparison.has_seeds:
+        return (
+            "Each side is a single training: these differences are of these weights. What another "
+            "seed would give, they do not tell; labkit experiment trains several."
+        )
+    spans = {arm: np.ptp(comparison.each_seed(arm)) for arm in comparison.arms}
+    arm = max(spans, key=lambda name: spans[name])
+    return (
+        f"Chance alone: trainings of {arm} that differ in their seed only lie up to "
+        f"{spans[arm]:.2f} dB apart, the most of all arms."
+    )
+
+
+def _latents_told(comparison: Comparison) -> str:
+    gains = {arm: comparison.posterior_gain(arm).interval for arm in comparison.arms}
+    collapsed = [arm for arm, gain in gains.items() if float(gain.value) < TOLD]
+    listed = ", ".join(f"{arm} {_rounded(gain, 2)}" for arm, gain in gains.items())
+    start = (
+        f"By how many dB the posterior, which sees the target, beats the prior's mean: {listed}."
+    )
+    if len(collapsed) == len(gains):
+        return (
+            f"{start} Below {TOLD:g} dB in every arm: the posterior has collapsed, z is not "
+            "listened to, and what is compared is what carries the prediction without it."
+        )
+    if collapsed:
+        return f"{start} Below {TOLD:g} dB it has collapsed: {', '.join(collapsed)}."
+    return f"{start} None is below {TOLD:g} dB: the latent is in use in every arm."
+
+
+def _means(comparison: Comparison) -> Table:
+    rows = [
+        Row(arm, arm, [_cell(comparison.mean(arm, m).interval, m) for m in comparison.metrics])
+        for arm in comparison.arms
+    ]
+    any_arm = next(iter(comparison.arms))
+    first = {any_arm: comparison.arms[any_arm][:1]}
+    alone = Comparison(first)
+    rows.append(
+        Row(
+            "repeat_last",
+            label_of("repeat_last"),
+            [_cell(alone.mean(any_arm, m, "repeat_last").interval, m) for m in comparison.metrics],
+        )
+    )
+    over = _over(comparison)
+    return Table(
+        f"Means over time and {over}, [95 % interval over {over}]",
+        ["", *(METRICS[metric][0] for metric in comparison.metrics)],
+        rows,
+    )
+
+
+def _differences(comparison: Comparison) -> Table:
+    head, rows = [""], []
+    for metric in comparison.metrics:
+        head += [METRICS[metric][0], "p"]
+    for pair in comparison.pairs:
+        cells = []
+        for metric in comparison.metrics:
+            better = pair.is_clear(metric)
+            cells += [
+                _cell(pair.differences[metric].interval, metric, sign=True),
+                _p(pair.adjusted[metric]) + ("*" if better else ""),
+            ]
+        rows.append(Row("", f"{pair.first} − {pair.second}", cells))
+    test = "t test over seeds and clips" if comparison.has_seeds else "sign-flip test over clips"
+    lower = any(metric in LOWER_IS_BETTER for metric in comparison.metrics)
+    seeds = " and seed by seed" if comparison.has_seeds else ""
+    pairs = "1 pair" if len(rows) == 1 else f"{len(rows)} pairs"
+    return Table(
+        f"Paired differences, clip by clip{seeds}, [95 % interval of each]; p: {test}, after "
+        f"Holm's correction for {pairs}; * is below {LEVEL:g}"
+        f"{'; of LPIPS, below 0 is better for the first' if lower else ''}",
+        head,
+        rows,
+    )
+
+
+def _seeds(comparison: Comparison) -> Table:
+    seeds = sorted({run.seed for run in comparison.runs})
+    rows = []
+    for arm, runs in comparison.arms.items():
+        values = dict(zip((run.seed for run in runs), comparison.each_seed(arm), strict=True))
+        cells = [f"{values[seed]:.2f}" if seed in values else "-" for seed in seeds]
+        rows.append(Row(arm, arm, cells))
+    return Table("PSNR of each training, dB", ["", *(f"seed {seed}" for seed in seeds)], rows)
+
+
+def _latents(comparison: Comparison) -> Table:
+    rows = []
+    for arm in comparison.arms:
+        spread = comparison.spread(arm)
+        rows.append(
+            Row(
+                arm,
+                arm,
+                [
+                    _span(comparison.last(arm, "updates"), "{:.0f}"),
+                    _span(comparison.last(arm, "kl"), "{:.3g}"),
+                    _span(comparison.last(arm, "kl_weight"), "{:.3g}"),
+                    _rounded(comparison.posterior_gain(arm).interval, 2),
+                    "-" if spread is None else _rounded(spread.deviation, 2),
+                ],
+            )
+        )
+    return Table(
+        "What the latent does. KL and its weight are of the last epoch; a posterior that is not "
+        "better than the prior's mean has collapsed",
+        [
+            "",
+            "updates",
+            "KL, nats a frame",
+            "KL weight",
+            "posterior over prior's mean, dB",
+            "spread of samples, grey levels",
+        ],
+        rows,
+    )
+
+
+def _settings(comparison: Comparison) -> Table:
+    configs = {arm: runs[0].config for arm, runs in comparison.arms.items()}
+    found = differing(configs, seed=not comparison.has_seeds)
+    rows = [Row("", name, list(map(str, values))) for name, values in found.items()]
+    if not rows:
+        return Table("Settings that differ: none", ["", *configs], [])
+    return Table("Settings that differ; all others are the same", ["", *configs], rows)
+
+
+def _over(comparison: Comparison) -> str:
+    found = {comparison.mean(arm).over for arm in comparison.arms}
+    return max(found, key=len)
+
+
+def _cell(interval: Interval, metric: str, sign: bool = False) -> str:
+    digits = METRICS[metric][1]
+    text = _rounded(interval, digits)
+    return f"+{text}" if sign and float(interval.value) >= 0.5 * 10**-digits else text
+
+
+def _rounded(interval: Interval, digits: int) -> str:
+    """A figure with its interval, where adding 0 has turned -0.00 into 0.00."""
+    parts = (np.asarray(np.round(part, digits) + 0.0) for part in vars(interval).values())
+    return told(Interval(*parts), digits)
+
+
+def _span(values: np.ndarray, form: str) -> str:
+    """The values of several runs: one where they agree, else the least and the most."""
+    texts = [form.format(each) for each in (values.min(), values.max())]
+    return texts[0] if texts[0] == texts[1] else f"{texts[0]} to {texts[1]}"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,137 @@
+"""A comparison as files: the page, its figure and its numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labkit.evaluation.bootstrap import Interval
+from labkit.evaluation.comparing import Estimate
+from labkit.experiments.answer import answer, tables_of
+from labkit.experiments.comparison import Comparison
+from labkit.files import write_whole
+from labkit.tables import METRICS
+from labkit.views import figure_png
+from labkit.views.comparison import comparison_figure, write_comparison
+
+PAGE, FIGURE, NUMBERS = "comparison.html", "comparison.png", "comparison.json"
+
+BEST = (
+    "Every figure is of the weights that predicted the validation clips best, chosen in the same "
+    "way in every run."
+)
+
+
+def write_page(
+    comparison: Comparison,
+    out: Path,
+    *,
+    title: str,
+    command: str,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Writes `comparison.html`, `comparison.png` and `comparison.json` into a folder.
+
+    Args:
+        comparison: what to show.
+        out: the folder.
+        title: heading of the page.
+        command: what makes it again.
+        notes: more sentences for its top.
+    Returns:
+        the page.
+    """
+    protocol, said = protocol_of(comparison), answer(comparison)
+    arms = comparison.arms
+    longest = max((comparison.mean(arm).over for arm in arms), key=len)
+    picture = figure_png(
+        comparison_figure(
+            {arm: [run.history for run in runs] for arm, runs in arms.items()},
+            {arm: (_bar(comparison.mean(arm).interval), comparison.each_seed(arm)) for arm in arms},
+            {
+                f"{pair.first} − {pair.second}": (
+                    _bar(pair.differences["psnr"].interval),
+                    pair.is_clear(),
+                )
+                for pair in comparison.pairs
+            },
+            protocol,
+            over=longest,
+        )
+    )
+    write_whole(out / FIGURE, picture)
+    told = _numbers(comparison) | {"answer": said, "command": command, "notes": list(notes)}
+    write_whole(out / NUMBERS, json.dumps(told, indent=1) + "\n")
+    return write_comparison(
+        out / PAGE,
+        title=title,
+        answer=said,
+        protocol=f"{protocol[0].upper()}{protocol[1:]}.",
+        tables=tables_of(comparison),
+        arms=list(arms),
+        picture=picture,
+        caption="Losses, PSNR, KL weight and teacher-forcing ratio against the epochs, a line a "
+        "run; mean PSNR of each, and paired differences, with 95 % intervals",
+        command=command,
+        notes=[*notes, BEST],
+    )
+
+
+def protocol_of(comparison: Comparison) -> str:
+    """The protocol's sentence; where runs are told different conditions, it says so instead of
+    naming one."""
+    told = {run.evaluation.protocol for run in comparison.runs}
+    if len(told) > 1:
+        told = {
+            re.sub(r", (no )?condition [^;]*", ", each told its own condition", s) for s in told
+        }
+    return sorted(told)[0]
+
+
+def _bar(interval: Interval) -> np.ndarray:
+    return np.array([float(part) for part in vars(interval).values()])
+
+
+def _numbers(comparison: Comparison) -> dict[str, Any]:
+    """All figures in numbers of JSON's own."""
+    return {
+        "protocol": protocol_of(comparison),
+        "metrics": {name: METRICS[name][0] for name in comparison.metrics},
+        "arms": {
+            arm: {
+                **{m: _told(comparison.mean(arm, m)) for m in comparison.metrics},
+                "each_psnr": [round(float(v), 4) for v in comparison.each_seed(arm)],
+                "seeds": [run.seed for run in runs],
+                "last_kl": [float(v) for v in comparison.last(arm, "kl")],
+                "posterior_gain": _told(comparison.posterior_gain(arm)),
+            }
+            for arm, runs in comparison.arms.items()
+        },
+        "pairs": [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                **{
+                    m: _told(found) | {"p_holm": round(pair.adjusted[m], 5)}
+                    for m, found in pair.differences.items()
+                },
+            }
+            for pair in comparison.pairs
+        ],
+    }
+
+
+def _told(found: Estimate) -> dict[str, Any]:
+    bounds = [None if np.isnan(v) else round(float(v), 4) for v in _bar(found.interval)]
+    return {
+        "mean": bounds[0],
+        "interval": bounds[1:],
+        "p": round(found.p, 5),
+        "seeds": found.seeds,
+        "clips": found.clips,
+    }

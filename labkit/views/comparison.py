@@ -1,0 +1,230 @@
+"""Several trainings in one figure, and the page that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from labkit.errors import ShapeError
+from labkit.files import write_whole
+from labkit.views import style
+from labkit.views.figures import LabFigure, _caption, _log_where_sensible, _settled
+from labkit.views.report import Table, _data_uri
+
+COLOURS = (
+    style.BLUE,
+    style.VERMILION,
+    style.GREEN,
+    style.PURPLE,
+    style.ORANGE,
+    style.SKY,
+    style.BLACK,
+)
+DASHES = ("-", "--", "-.", ":")
+
+History = Mapping[str, Float[np.ndarray, " epochs"]]
+Bar = Float[np.ndarray, " 3"]
+"""value, lower bound and upper bound; the bounds may be NaN"""
+
+PANELS = (
+    ("loss", "Training loss, with β KL", "loss"),
+    ("reconstruction", "Reconstruction", "MSE, per pixel"),
+    ("kl", "KL divergence", "nats per frame"),
+    ("validation_psnr", "PSNR on the validation clips", "dB"),
+    ("kl_weight", "KL weight β", ""),
+    ("teacher_forcing_ratio", "Teacher-forcing ratio", ""),
+)
+
+
+def look_of(place: int) -> tuple[str, str]:
+    """Colour and dashes of the arm at that place; no two of the first 28 are the same."""
+    return COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
+
+
+def comparison_figure(
+    histories: Mapping[str, Sequence[History]],
+    means: Mapping[str, tuple[Bar, Float[np.ndarray, " runs"]]],
+    differences: Mapping[str, tuple[Bar, bool]],
+    protocol: str,
+    *,
+    quantity: str = "PSNR (dB)",
+    over: str = "clips",
+) -> LabFigure:
+    """Losses, PSNR and schedules against the epochs; then the means and their differences.
+
+    Args:
+        histories: by arm, the columns of each of its runs' histories (see `training_curves`).
+        means: by arm, the mean with its interval, and the mean of each of its runs.
+        differences: by name ("cyclical − none"), the difference with its interval, and whether
+            it can be told from zero: those that can are drawn full.
+        protocol: one sentence that says how the figures were made; printed under the axes.
+        quantity: what was measured.
+        over: what the intervals are over: "256 clips", "3 seeds x 256 clips".
+
+    Returns:
+        figure of three rows of two panels over the epochs, a thin line a run in its arm's colour,
+        and below them the means, and the differences against zero.
+
+    Raises:
+        ShapeError: there are no arms, or one of them has no run.
+    """
+    if not histories or not all(histories.values()):
+        raise ShapeError("a comparison needs an arm, and each arm a run")
+    tall = 0.5 + 0.3 * max(len(means), len(differences))
+    with style.use_style():
+        figure = LabFigure(figsize=(8.6, 6.9 + tall), layout="constrained")
+        # Apart, so that long names below take no room from the curves.
+        above, below = figure.subfigures(2, 1, height_ratios=[6.2, tall + 0.1])
+        curves = above.subplots(3, 2, sharex=True)
+        for axes, panel in zip(curves.flat, PANELS, strict=True):
+            _draw_panel(axes, histories, *panel)
+        for axes in curves[-1]:
+            axes.set_xlabel("epoch")
+        left, right = below.subplots(1, 2)
+        _draw_means(left, means, f"Mean {quantity}")
+        _draw_differences(right, differences, f"Paired differences, {quantity}")
+        handles, labels = curves[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)))
+        said = "full dots: differences that can be told from 0; small dots: single runs"
+        _caption(figure, f"{protocol}. Bars: 95 % intervals over {over}; {said}.")
+    return _settled(figure)
+
+
+def _draw_panel(
+    axes: Axes, histories: Mapping[str, Sequence[History]], key: str, title: str, unit: str
+) -> None:
+    for place, (arm, runs) in enumerate(histories.items()):
+        colour, dashes = look_of(place)
+        for number, history in enumerate(runs):
+            values = np.asarray(history[key], float)
+            there = np.isfinite(values)
+            axes.plot(
+                np.asarray(history["epoch"], float)[there],
+                values[there],
+                color=colour,
+                linestyle=dashes,
+                linewidth=1.6 if len(runs) == 1 else 1.1,
+                alpha=1.0 if len(runs) == 1 else 0.75,
+                marker="o" if there.sum() == 1 else "",
+                label=arm if number == 0 else None,
+            )
+    axes.set(title=title, ylabel=unit)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if key in ("reconstruction", "kl"):
+        _log_where_sensible(axes)
+    elif key != "loss" and key != "validation_psnr":
+        top = axes.dataLim.y1 or 1.0
+        axes.set_ylim(-0.05 * top, 1.08 * top)
+
+
+def _draw_means(
+    axes: Axes, means: Mapping[str, tuple[Bar, Float[np.ndarray, " runs"]]], title: str
+) -> None:
+    for place, (bar, each) in enumerate(means.values()):
+        colour, _ = look_of(place)
+        _bar(axes, place, bar, colour, full=True)
+        if len(each) > 1:
+            heights = np.full(len(each), place + 0.3)
+            axes.plot(each, heights, "o", color=colour, markersize=2.5, alpha=0.8, clip_on=False)
+    _rows(axes, list(means), title)
+
+
+def _draw_differences(axes: Axes, differences: Mapping[str, tuple[Bar, bool]], title: str) -> None:
+    axes.axvline(0, color=style.CONTEXT, linewidth=1)
+    for place, (bar, clear) in enumerate(differences.values()):
+        _bar(axes, place, bar, style.INK, full=clear)
+    _rows(axes, list(differences), title)
+
+
+def _bar(axes: Axes, place: int, bar: Bar, colour: str, *, full: bool) -> None:
+    value, low, high = bar
+    if np.isfinite(low):
+        axes.plot([low, high], [place, place], "-", color=colour, linewidth=1.6)
+    axes.plot(
+        [value], [place], "o", color=colour, markersize=6, mfc=colour if full else style.PAPER
+    )
+
+
+def _rows(axes: Axes, names: Sequence[str], title: str) -> None:
+    """One row a name, the first on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_title(title, loc="left")
+
+
+def write_comparison(
+    file: Path | str,
+    *,
+    title: str,
+    answer: Sequence[str],
+    protocol: str,
+    tables: Sequence[Table],
+    arms: Sequence[str],
+    picture: bytes,
+    caption: str,
+    command: str,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Writes one self-contained page, whole or not at all; makes its folder.
+
+    Args:
+        file: where to write it.
+        title: heading of the page.
+        answer: sentences, the most important one first.
+        protocol: one sentence that says how the figures were made.
+        tables: rows with an arm's name as their key have its colour before them.
+        arms: the arms' names, in the figure's order.
+        picture: the figure, PNG or SVG.
+        caption: of the figure.
+        command: what makes this page again.
+        notes: more sentences for the top of the page.
+
+    Returns:
+        the file.
+
+    Raises:
+        ShapeError: bytes that are not a picture.
+    """
+    colours = {arm: look_of(place)[0] for place, arm in enumerate(arms)}
+    page = _template().render(
+        title=title,
+        answer=answer,
+        protocol=protocol,
+        notes=notes,
+        tables=[_shown(table, colours) for table in tables],
+        picture=_data_uri(picture, caption),
+        caption=caption,
+        figures=[],
+        clips=[],
+        command=command,
+        config=[],
+    )
+    write_whole(file, page)
+    return Path(file)
+
+
+def _shown(table: Table, colours: Mapping[str, str]) -> dict[str, object]:
+    rows = [
+        {"label": r.label, "color": colours.get(r.key, ""), "cells": r.cells, "strong": False}
+        for r in table.rows
+    ]
+    return {"caption": table.caption, "head": table.head, "rows": rows}
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("comparison.html")
