@@ -20,8 +20,9 @@ labkit.lab_setup()
 # ```
 #
 # The model was then judged on all test clips, beside the simplest rival: to repeat the last context
-# frame. In brackets are the first and the last of the predicted frames. A figure without its
-# protocol is no figure, so the protocol is stored with it.
+# frame. In square brackets is an interval that holds 95 % of the means of as many clips drawn anew
+# (bootstrap); in round ones are the first and the last of the predicted frames. A figure without
+# its protocol is no figure, so the protocol is stored with it.
 
 # %%
 import json
@@ -37,8 +38,11 @@ stored = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
 for name in ("prediction", "repeat_last"):
     figures, ssim = stored["psnr"][name], stored["ssim"][name]["mean"]
     first, *_, last = figures["per_step"]
+    low, high = figures["interval"]
     steps = f"({first:.1f} ... {last:.1f})"
-    print(f"{name:<12} PSNR {figures['mean']:.1f} dB {steps}, SSIM {ssim:.2f}")
+    print(
+        f"{name:<12} PSNR {figures['mean']:.1f} dB [{low:.1f}, {high:.1f}] {steps}, SSIM {ssim:.2f}"
+    )
 print("\n" + textwrap.fill(stored["protocol"], 90))
 
 # %% [markdown]
@@ -97,7 +101,7 @@ for step in range(horizon):
 
 # %% [markdown]
 # Eight clips are few; the stored figures above are the ones to quote. The lab's own protocol,
-# `evaluate`, does the same and adds posterior reconstructions and SSIM:
+# `evaluate`, does the same and adds the mean of the prior, posterior reconstructions and SSIM:
 
 # %%
 from labkit.evaluation import evaluate
@@ -196,16 +200,56 @@ print("posterior better than prediction by 0.1 dB:", gain > 0.1)
 # %% [markdown]
 # *True*, *False*, *False* would be a **collapsed posterior**: $z$ is ignored, every sample is the
 # same film, and it is the *actions* that carry the prediction. That is common on this task (04,
-# section 4.1, says why), and PSNR does not notice. This model is not there, and not far from it:
-# its posterior tells something, and samples differ a little, but to know the target is no help.
-# Under the ELBO a nat pays for itself when it lowers $\frac{D}{2} \log \text{MSE}$ by 1, which at
-# $D = 12288$ is 0.0007 dB: some nats are no sign of life yet.
+# section 4.1, says why), and PSNR does not notice. This model comes to the same by another way: its
+# KL is not 0, and samples differ a little, but the posterior is nearly the same for every clip
+# (06 looks at it), so it tells nothing of the target. Under the ELBO a nat pays for itself when it
+# lowers $\frac{D}{2} \log \text{MSE}$ by 1, which at $D = 12288$ is 0.0007 dB: some nats are no
+# sign of life.
 #
 # A model with a living $z$ has a posterior that reconstructs clearly better than it predicts, and
 # its samples differ where the future is open: in how far a thing of unknown weight slides.
 
 # %% [markdown]
-# ## 5.6 Reading other people's figures
+# ## 5.6 Is a future frame read?
+#
+# A claim that can be proved. `prove` replaces the future frames by noise and by NaN, which must
+# change nothing, takes the gradient of the predictions with respect to them, which must be zero,
+# and disturbs frames, conditions and predictions one by one. It takes any function of (frames,
+# condition, n_past), so also the one from your own code; `labkit prove RUN` writes the certificate
+# and its picture into the run's folder.
+
+# %%
+from labkit.data.dataset import Batch
+from labkit.evaluation.leakage import predictor_of, prove
+
+
+def certify(predict):
+    """Puts a predictor to the test on two clips, and tells the verdicts."""
+    two = Batch(batch.frames[:2], batch.condition[:2])
+    certificate = prove(predict, two, n_past, progress=False)
+    for trial in certificate.trials:
+        print(f"{trial.name:<12} {trial.verdict}")
+    for found in certificate.findings:
+        print(textwrap.fill(f"LEAK: {found.says}. Mend: {found.mend}", 90))
+
+
+certify(predictor_of(model))
+
+# %% [markdown]
+# And one that cheats, as several public solutions do: its $z$ comes from the posterior of the
+# target.
+
+
+# %%
+def cheat(frames, condition, n_past):
+    """Looks like a prediction, and is a reconstruction."""
+    return model.reconstruct(frames, condition, n_past)
+
+
+certify(cheat)
+
+# %% [markdown]
+# ## 5.7 Reading other people's figures
 #
 # Ask these before you compare a number with yours:
 #
@@ -220,7 +264,7 @@ print("posterior better than prediction by 0.1 dB:", gain > 0.1)
 #   error, and a mean over the last batch is none over the test set.
 
 # %% [markdown]
-# ## 5.7 For your own report
+# ## 5.8 For your own report
 #
 # The course asks for a GIF of a test result, the prediction at each time step, curves of KL and
 # PSNR with the KL weight and the teacher-forcing ratio, and a discussion. All of the pictures are
