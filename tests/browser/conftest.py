@@ -72,7 +72,8 @@ class Lab:
             ],
         }
         (self.folder / name).write_text(json.dumps(content), encoding="utf-8")
-        return f"{self.url}/lab/tree/{name}"
+        # A workspace of its own: JupyterLab would open the notebooks of earlier tests again.
+        return f"{self.url}/lab/workspaces/{Path(name).stem}/tree/{name}"
 
     def run_cell(self, page, number: int, wanted: str) -> None:
         """Runs a cell and waits for what it shows; if that is a traceback, the test says so.
