@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 
 import labkit.cli.commands
+import labkit.cli.comparison_commands
 import labkit.cli.data_commands
+import labkit.cli.evaluate_command
+import labkit.cli.evaluation_commands
 import labkit.config
 import labkit.data.convert
 import labkit.data.download
@@ -78,6 +81,8 @@ def test_the_commands_are_those_of_the_readme() -> None:
         "demo",
         "train",
         "evaluate",
+        "compare",
+        "experiment",
         "prove",
         "control",
         "predict",
@@ -112,9 +117,16 @@ def test_help_of_a_command_explains_every_option(
         assert item.name == "config" or known_as in shown.lower(), item.name
 
 
-@pytest.mark.parametrize(
-    "module", [labkit.cli.commands, labkit.cli.data_commands, labkit.config], ids=str
-)
+COMMANDS = [
+    labkit.cli.commands,
+    labkit.cli.comparison_commands,
+    labkit.cli.data_commands,
+    labkit.cli.evaluate_command,
+    labkit.cli.evaluation_commands,
+]
+
+
+@pytest.mark.parametrize("module", [*COMMANDS, labkit.config], ids=str)
 def test_every_option_has_a_help_text(module: ModuleType) -> None:
     # tyro takes an option's help from the string that stands under the field.
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
