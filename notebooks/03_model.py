@@ -171,7 +171,8 @@ for name, choice in (("teacher forced", True), ("free-running  ", False)):
 # ## 3.5 A prediction cannot read the future
 #
 # Whether a rollout at test time is honest should not rest on reading its code. `predict` is not
-# given a future frame: it takes the context, the conditions and a number.
+# given a future frame: it takes the context, the conditions and a number; the rest is about the
+# draws of $z$.
 
 # %%
 import inspect
