@@ -54,7 +54,7 @@ _BROKEN = (
     ValueError,
     IndexError,
     OverflowError,
-    RuntimeError,  # also NotImplementedError
+    RuntimeError,  # encrypted, or packed in a way Python does not know
 )
 """what zipfile raises for a damaged zip"""
 
