@@ -18,6 +18,7 @@ from labkit.data.dataset import ClipDataset
 from labkit.errors import DataError, LabkitError
 from labkit.evaluation import Evaluation, Protocol, evaluate, find_protocol
 from labkit.evaluation.bootstrap import Interval
+from labkit.evaluation.leakage import Certificate
 from labkit.evaluation.metrics import Metric
 from labkit.evaluation.perceptual import Lpips, Network
 from labkit.evaluation.protocol import to_uint8
@@ -36,6 +37,7 @@ from labkit.views import (
     training_curves,
     write_report,
 )
+from labkit.views.certificate import certificate
 from labkit.views.figures import LabFigure
 
 EVALUATION = "evaluation.json"
@@ -250,6 +252,21 @@ def _panels(evaluation: Evaluation, metric: str, quantity: str) -> LabFigure:
 def _curve(interval: Interval) -> np.ndarray:
     """(3, horizon): the mean and its bounds."""
     return np.stack([interval.value, interval.low, interval.high])
+
+
+def certificate_png(proof: Certificate) -> bytes:
+    """The picture of a proof against leaks."""
+    figure = certificate(
+        proof.frames,
+        proof.conditions,
+        proof.feedback,
+        n_past=proof.n_past,
+        headline=proof.headline,
+        trials=[(trial.name, trial.verdict, trial.text) for trial in proof.trials],
+        findings=[(one.leak, f"{one.says}. Mend: {one.mend}") for one in proof.findings],
+        protocol=proof.protocol,
+    )
+    return figure_png(figure)
 
 
 def predict_clip(run: Path | str, clip_folder: Path | str, out: Path | str) -> None:

@@ -47,8 +47,7 @@ class Prove:
         from labkit.evaluation.leakage import predictor_of, prove
         from labkit.files import write_whole
         from labkit.learning.checkpoint import WEIGHTS
-        from labkit.views.certificate import certificate
-        from labkit.views.figures import figure_png
+        from labkit.results import certificate_png
 
         model, config, dataset = _opened(self.folder, self.split, self.clips, self.data)
         proof = prove(
@@ -60,17 +59,7 @@ class Prove:
             data=f"the {self.split} split of {Path(dataset.root).name}",
             progress=self.progress,
         )
-        figure = certificate(
-            proof.frames,
-            proof.conditions,
-            proof.feedback,
-            n_past=proof.n_past,
-            headline=proof.headline,
-            trials=[(trial.name, trial.verdict, trial.text) for trial in proof.trials],
-            findings=[(one.leak, f"{one.says}. Mend: {one.mend}") for one in proof.findings],
-            protocol=proof.protocol,
-        )
-        write_whole(self.folder / "certificate.png", figure_png(figure))
+        write_whole(self.folder / "certificate.png", certificate_png(proof))
         proof.save(self.folder / "certificate.json")
         print(proof.text())
         print(f"Look at {self.folder / 'certificate.png'}")

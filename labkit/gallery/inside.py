@@ -11,8 +11,8 @@ from labkit.evaluation.latents import infer_latents, traverse
 from labkit.evaluation.leakage import predictor_of, prove
 from labkit.evaluation.protocol import to_uint8
 from labkit.gallery.picture import Material, Picture
+from labkit.results import certificate_png
 from labkit.views import figure_png, kl_heat_map, prior_and_posterior, traversal_strips
-from labkit.views.certificate import certificate
 from labkit.views.deviation import deviation_map
 from labkit.views.model_graph import draw_graph, figure_svg
 from labkit.views.unrolled import unrolled_graph
@@ -125,19 +125,9 @@ def leak_certificate(material: Material) -> Picture:
         seed=material.seed,
         data="the test split of simulated",
     )
-    figure = certificate(
-        proof.frames,
-        proof.conditions,
-        proof.feedback,
-        n_past=proof.n_past,
-        headline=proof.headline,
-        trials=[(trial.name, trial.verdict, trial.text) for trial in proof.trials],
-        findings=[(one.leak, f"{one.says}. Mend: {one.mend}") for one in proof.findings],
-        protocol=proof.protocol,
-    )
     return Picture(
         "certificate.png",
-        figure_png(figure),
+        certificate_png(proof),
         "No future frame is read",
         "Each frame, each condition and each prediction is disturbed alone; a field is coloured "
         "where a prediction changes. Future frames are also replaced by noise and by NaN, and "
