@@ -9,7 +9,8 @@ from labkit.gallery import write_gallery
 
 HERE = Path(__file__).parent
 RUN = HERE.parent / "notebooks" / "demo_run"
+EXPERIMENT = "annealing"
 
 if __name__ == "__main__":
     labkit.lab_setup()
-    print(f"Look at {write_gallery(RUN, HERE)}")
+    print(f"Look at {write_gallery(RUN, HERE, experiment=EXPERIMENT)}")

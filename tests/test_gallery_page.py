@@ -13,6 +13,9 @@ import pytest
 from PIL import Image
 
 from labkit.errors import RunError
+from labkit.experiments.comparison import compared
+from labkit.experiments.judged import read_judged
+from labkit.experiments.page import FIGURE, NUMBERS, write_page
 from labkit.gallery import write_gallery
 from labkit.gallery.films import IN_GIF
 from labkit.learning import train
@@ -38,7 +41,11 @@ def run(simulated, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(run, tmp_path_factory) -> Path:
-    return write_gallery(run, tmp_path_factory.mktemp("docs"), clips=IN_GIF)
+    docs = tmp_path_factory.mktemp("docs")
+    arms = {name: [read_judged(run, "frame")] for name in ("one", "other")}
+    (docs / "question").mkdir()
+    write_page(compared(arms), docs / "question", title="Which?", command="labkit experiment")
+    return write_gallery(run, docs, clips=IN_GIF, experiment="question")
 
 
 def check_links(page: Path) -> set[str]:
@@ -56,7 +63,8 @@ def test_every_picture_is_on_the_page_and_can_be_opened(page) -> None:
         for file in page.parent.rglob("*")
         if file.is_file() and file != page
     }
-    assert there == links
+    assert there - {f"question/{name}" for name in (FIGURE, NUMBERS)} == links
+    assert {"question/comparison.html", "gallery/comparison.png"} < links
     assert {"demo.gif", "gallery/scrubber.html", "gallery/graph_prediction.svg"} < links
     for name in links:
         if name.endswith((".png", ".gif")):

@@ -1,11 +1,15 @@
 """Which choices help at equal training time?
 
-    python benchmarks/studies/equal_time.py --minutes 10 --variants demo course ...
-    python benchmarks/studies/equal_time.py --table latent
+    python benchmarks/studies/equal_time.py --plan          first, with nothing else running
+    python benchmarks/studies/equal_time.py                 then, for hours
+    python benchmarks/studies/equal_time.py --table latent  the same of the remedies for the latent
 
-Each variant is trained for as many updates as fit into the minutes, with its schedules
-stretched over them, on the same simulated clips with the same seed; then it predicts the test
-clips. The updates are counted by timing a few first, so a variant that is slower gets fewer.
+Each variant is trained for as many updates as fit into the minutes, with its schedules stretched
+over them, on the same simulated clips with the same seed; then it predicts the test clips. A
+slower variant gets fewer updates. How many fit is measured for all variants at once and kept in
+`plan.json`; the trainings after that need no quiet machine, can be stopped between two variants,
+and can run side by side (`--variants`, `--threads 1`): the plan stays that of `--threads 2`.
+
 Printed for each: PSNR of predictions (2 -> 10 frames, free-running, one sample from the prior,
 not best of N), the same by region, what the posterior gains, what best of N gains, and KL.
 
@@ -25,52 +29,51 @@ from typing import Any
 import torch
 import tyro
 
-from labkit.config import Config, from_dict
+from labkit.config import Config
 from labkit.data.dataset import ClipDataset
 from labkit.data.simulator import simulate_pack
 from labkit.evaluation.metrics import psnr
 from labkit.evaluation.regions import RegionErrors, joined_errors, region_errors
+from labkit.experiments.questions import changed
 from labkit.files import write_whole
 from labkit.learning import read_history
 from labkit.learning.checkpoint import load_model
 from labkit.learning.fitting import VideoTask, train
-from labkit.learning.timing import read_timing
 from labkit.model import kl_divergence
 from labkit.presets import preset
 
 # Each variant: a preset, and what is changed in it.
-FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
+Changes = tuple[str, dict[str, Any]]
+FAMILY: dict[str, Changes] = {
     "demo": ("demo", {}),
     "course": ("course", {}),
     "svg": ("svg", {"training.batch_size": 12}),
-    "convlstm": ("demo", {"model.predictor": "convlstm"}),
-    "align": ("demo", {"model.align": True}),
-    "no flow": ("demo", {"model.output": "sigmoid"}),
-    "cdna": ("demo", {"model.output": "cdna"}),
-    "no film": ("demo", {"model.conditioning": "input"}),
-    "conditional conv": ("demo", {"model.conditioning": "conv"}),
+    "LSTM": ("demo", {"model.predictor": "lstm", "model.predictor_layers": 2}),
+    "painted output": ("demo", {"model.output": "sigmoid"}),
+    "CDNA": ("demo", {"model.output": "cdna"}),
+    "condition to the predictor alone": ("demo", {"model.conditioning": "input"}),
+    "conditional convolution": ("demo", {"model.conditioning": "conv"}),
     "batch norm": ("demo", {"model.norm": "batch"}),
     "vgg64": ("demo", {"model.backbone": "vgg64", "model.width": 8}),
-    "skip last context": ("demo", {"model.skip": "last_context"}),
-    "skip last context, align": ("demo", {"model.skip": "last_context", "model.align": True}),
+    "skips of the last context frame": ("demo", {"model.skip": "last_context"}),
+    "the same, aligned": ("demo", {"model.skip": "last_context", "model.align": True}),
     "learned prior": ("demo", {"model.prior": "learned"}),
     "latent maps": ("demo", {"model.latent_levels": 2}),
+    "fixed variance": ("demo", {"model.observation": "fixed", "kl.max_weight": 1e-4}),
 }
-OPTIMAL = {"model.observation": "optimal", "kl.max_weight": 1.0}
-LATENT: dict[str, tuple[str, dict[str, Any]]] = {
-    "beta 1e-5": ("demo", {"kl.max_weight": 1e-5}),
-    "beta 1e-5, posterior without c": ("demo", {"model.posterior_condition": False}),
-    "free bits": ("demo", {"kl.free_bits": 4.0}),
-    "learned prior": ("demo", {"model.prior": "learned"}),
-    "learned prior, balance": ("demo", {"model.prior": "learned", "kl.balance": 0.8}),
-    "sigma optimal": ("demo", OPTIMAL),
-    "sigma learned": ("demo", {**OPTIMAL, "model.observation": "learned"}),
-    "sigma optimal, learned prior": ("demo", {**OPTIMAL, "model.prior": "learned"}),
-    "sigma optimal, latent maps": ("demo", {**OPTIMAL, "model.latent_levels": 2}),
-    "sigma optimal, all": (
-        "demo",
-        {**OPTIMAL, "model.prior": "learned", "kl.balance": 0.8, "model.latent_levels": 2},
-    ),
+FIXED = {"model.observation": "fixed", "kl.max_weight": 1e-4}
+MAPS = {"model.latent_levels": 3}
+LATENT: dict[str, Changes] = {
+    "none: beta 1e-4": ("demo", FIXED),
+    "beta 1e-5": ("demo", {**FIXED, "kl.max_weight": 1e-5}),
+    "posterior without c": ("demo", {**FIXED, "model.posterior_condition": False}),
+    "free bits": ("demo", {**FIXED, "kl.free_bits": 8.0}),
+    "learned prior": ("demo", {**FIXED, "model.prior": "learned"}),
+    "learned prior, balance": ("demo", {**FIXED, "model.prior": "learned", "kl.balance": 0.8}),
+    "sigma optimal": ("demo", {}),
+    "sigma learned": ("demo", {"model.observation": "learned"}),
+    "sigma optimal, latent maps": ("demo", MAPS),
+    "sigma optimal, latent maps, constant beta": ("demo", {**MAPS, "kl.schedule": "constant"}),
 }
 TABLES = {"family": FAMILY, "latent": LATENT}
 
@@ -85,10 +88,12 @@ class Options:
     """some of the table's variants; all if left out"""
     minutes: float = 10.0
     """training time of each"""
+    plan: bool = False
+    """measure how many updates fit, write plan.json, and stop"""
     data: Path = Path("data/simulated")
     """folder of the simulated clips, made where missing (seed 1)"""
     out: Path = Path("runs/equal_time")
-    """a run folder a variant; a run that is there already is only evaluated"""
+    """a run folder a variant; one that was begun goes on, one that is judged is only printed"""
     clips: int = 256
     """test clips"""
     samples: int = 20
@@ -97,32 +102,45 @@ class Options:
     """CPU threads"""
 
 
-def changed(base: Config, changes: dict[str, Any]) -> Config:
-    """A config with some fields, named by their dotted paths, set anew."""
-    values = base.to_dict()
-    for path, value in changes.items():
-        group, name = path.split(".")
-        values[group][name] = value
-    return from_dict(values)
+EPOCHS = 20
+SLOW = 5.0
+"""seconds of a step that need no second look"""
 
 
-def stretched(config: Config, minutes: float) -> Config:
-    """The config with as many updates as fit into the minutes, in 20 epochs."""
+def updates_in(config: Config, minutes: float) -> int:
+    """How many updates fit into the minutes, in whole epochs."""
     task = VideoTask(config, torch.device("cpu"))
     spent = {}
     for forced in (1.0, 0.0):
         weights = {"kl_weight": 1e-5, "teacher_forcing_ratio": forced}
-        for number, batch in enumerate(task.batches(range(4))):
-            start = time.perf_counter() if number == 1 else 0.0 if number == 0 else start
+        times = []
+        for number, batch in enumerate(task.batches(range(6))):
+            start = time.perf_counter()
             task.losses(batch, number, weights)["loss"].backward()
-        spent[forced] = (time.perf_counter() - start) / 3
-    decay = config.teacher_forcing.decay_step * 20
+            times.append(time.perf_counter() - start)
+            if times[-1] > SLOW:
+                break
+        spent[forced] = sorted(times)[len(times) // 2]
+    decay = config.teacher_forcing.decay_step * EPOCHS
     share = 1.0 if decay == 0 else min(1.0, 0.5 * config.teacher_forcing.start / decay)
     seconds = share * spent[1.0] + (1 - share) * spent[0.0]
     # A tenth of the time goes to the optimizer, validation and files.
-    updates = max(1, math.floor(0.9 * 60 * minutes / seconds / 20))
+    return max(1, math.floor(0.9 * 60 * minutes / seconds / EPOCHS)) * EPOCHS
+
+
+def read_plan(file: Path) -> dict[str, int]:
+    """What is planned already."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def stretched(config: Config, updates: int) -> Config:
+    """The config with so many updates."""
     training = dataclasses.replace(
-        config.training, epochs=20, updates_per_epoch=updates, validation_clips=64, validate_every=5
+        config.training,
+        epochs=EPOCHS,
+        updates_per_epoch=updates // EPOCHS,
+        validation_clips=64,
+        validate_every=5,
     )
     return dataclasses.replace(config, training=training)
 
@@ -180,35 +198,44 @@ def judged(run: Path, data: Path, clips: int, samples: int) -> dict[str, float]:
 
 
 def main(options: Options) -> None:
-    """Trains, judges and prints."""
+    """Plans, or trains, judges and prints."""
     torch.set_num_threads(options.threads)
     counts = {"train": 2048, "validate": 256, "test": 256}
     simulate_pack(options.data, 1, counts, options.threads, True)
+    root = {"data.root": options.data.as_posix()}
     table = TABLES[options.table]
-    rows = {}
-    for name in options.variants or table:
-        base, changes = table[name]
-        run = options.out / options.table / name.replace(" ", "_").replace(",", "")
-        config = changed(preset(base), {**changes, "data.root": options.data.as_posix()})
+    configs = {name: changed(preset(base), {**new, **root}) for name, (base, new) in table.items()}
+    chosen = options.variants or tuple(table)
+    plan_file = options.out / options.table / "plan.json"
+    if options.plan:
+        plan = read_plan(plan_file)
+        for name in chosen:
+            plan[name] = updates_in(configs[name], options.minutes)
+            print(f"{name}: {plan[name]} updates", flush=True)
+            write_whole(plan_file, json.dumps(plan, indent=1) + "\n")
+        return
+    plan = read_plan(plan_file)
+    missing = [name for name in chosen if name not in plan]
+    if missing:
+        raise SystemExit(f"{plan_file} lacks {', '.join(missing)}: add --plan first")
+    for name in chosen:
+        run = plan_file.parent / name.replace(" ", "_").replace(",", "").replace(":", "")
         if not (run / "figures.json").exists():
-            config = stretched(config, options.minutes)
-            train(config, run, progress=False)
-            history = read_history(run)
-            rows[name] = {
-                "updates": float(history["updates"][-1]),
-                "minutes": float(read_timing(run).sum() / 60),
-                **judged(run, options.data, options.clips, options.samples),
-            }
-            write_whole(run / "figures.json", json.dumps(rows[name], indent=1) + "\n")
-        rows[name] = json.loads((run / "figures.json").read_text(encoding="utf-8"))
-        print(line(name, rows[name]), flush=True)
+            config = stretched(configs[name], plan[name])
+            train(config, run, progress=False, resume=True)
+            updates = float(read_history(run)["updates"][-1])
+            figures = judged(run, options.data, options.clips, options.samples)
+            write_whole(
+                run / "figures.json", json.dumps({"updates": updates, **figures}, indent=1) + "\n"
+            )
+        print(line(name, json.loads((run / "figures.json").read_text("utf-8"))), flush=True)
 
 
 def line(name: str, row: dict[str, float]) -> str:
     """A row of the table."""
     return (
-        f"| {name} | {row['updates']:.0f} | {row['minutes']:.1f} "
-        f"| {row['one sample']:.2f} ({row['one sample'] - row['repeat']:+.2f}) "
+        f"| {name} | {row['updates']:.0f}"
+        f" | {row['one sample']:.2f} ({row['one sample'] - row['repeat']:+.2f}) "
         f"| {row['one sample, arm']:.2f} | {row['one sample, moved']:.2f} "
         f"| {row['one sample, rest']:.2f} "
         f"| {row['posterior'] - row['one sample']:+.2f} "

@@ -10,6 +10,7 @@ import numpy as np
 
 from labkit.config import Config
 from labkit.errors import RunError
+from labkit.experiments.page import FIGURE, NUMBERS, PAGE
 from labkit.gallery.picture import Picture
 from labkit.learning import read_history
 from labkit.learning.schedules import gallery as every_schedule
@@ -55,6 +56,34 @@ def scores(told: dict[str, Any]) -> Picture:
         "Curves of PSNR against the time step, by method and by region of the frame",
         told["protocol"],
         "labkit evaluate runs/demo",
+    )
+
+
+def side_by_side(experiment: Path) -> Picture:
+    """The figure of several trainings that an experiment has left, with the answer it found.
+
+    Raises:
+        RunError: the folder holds no comparison, or none that can be read.
+    """
+    file = experiment / NUMBERS
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        picture = (experiment / FIGURE).read_bytes()
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"no readable comparison: {error}", file=file, mend="run labkit experiment"
+        ) from None
+    place = f"{experiment.name}/{PAGE}"
+    return Picture(
+        FIGURE,
+        picture,
+        "Trainings side by side",
+        f"{' '.join(told['answer'])} [{place}]({place}) is the whole page: download it and open "
+        "it.",
+        "Losses, PSNR and schedules of several trainings against the epochs; their mean PSNR and "
+        "paired differences with intervals",
+        told["protocol"],
+        told["command"],
     )
 
 

@@ -34,21 +34,28 @@ blindness, and a series has the same one in every picture. The pictures of this 
 """
 
 
-def write_gallery(run: Path | str, out: Path | str, clips: int = CLIPS) -> Path:
+def write_gallery(
+    run: Path | str, out: Path | str, clips: int = CLIPS, experiment: str = ""
+) -> Path:
     """Writes `gallery.md`, its pictures in `gallery/`, and the animation `demo.gif`.
 
     Args:
         run: the folder of a finished and evaluated run.
         out: the folder of the page.
         clips: test clips to simulate.
+        experiment: a folder in `out` that holds an experiment's comparison; left out, there is
+            none to show.
     Returns:
         the page.
     Raises:
-        RunError: the run, its history or its evaluation is not there or cannot be read.
+        RunError: the run, its history or its evaluation, or the comparison, is not there or
+            cannot be read.
         LabkitError: a file cannot be written.
     """
     run, out = Path(run), Path(out)
     made = list(pictures(run, clips))
+    if experiment:
+        made.append(curves.side_by_side(out / experiment))
     for picture in made:
         small = in_256_colours(picture.data) if picture.file.endswith(".png") else picture.data
         write_whole(out / place_of(picture), small)

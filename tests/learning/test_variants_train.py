@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from labkit.config import Config, from_dict
+from labkit.config import Config
 from labkit.data.dataset import ClipDataset
+from labkit.experiments.questions import changed
 from labkit.learning import load_model
 from labkit.learning.fitting import VideoTask
 from labkit.learning.trainer import Trainer
@@ -45,14 +46,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "a coin a step": {"teacher_forcing.coin": "step"},
 }
 TINY = {"model.width": 4, "model.encoding_size": 8, "model.latent_size": 3, "model.hidden_size": 8}
-
-
-def changed(config: Config, changes: dict[str, Any]) -> Config:
-    values = config.to_dict()
-    for path, value in changes.items():
-        group, name = path.split(".")
-        values[group][name] = value
-    return from_dict(values)
 
 
 def trained_and_loaded(config: Config, run: Path) -> None:
