@@ -151,6 +151,9 @@ class KLConfig(Checked):
     """KL balancing (Hafner et al. 2021): the share of the KL's gradient that moves the prior
     towards the posterior, the rest moving the posterior; 0.8 there. 0 switches it off, which
     gives both their whole gradient; it needs a prior that is learned"""
+    hybrid: Annotated[float, Between(0.0, 1.0)] = 0.0
+    """share of the clips of a batch, rounded to whole ones, that learn as they will predict: z_t
+    from the prior after the context (the hybrid objective, Sohn et al. 2015)"""
 
 
 @dataclass(frozen=True)

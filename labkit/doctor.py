@@ -32,7 +32,7 @@ def diagnose() -> dict[str, dict[str, str]]:
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": _machine(),
         "optional": {
-            "LPIPS": _lpips(),
+            **_lpips(),
             "Chromium": _found(find_chromium(), "the tests in a browser skip"),
             "ffmpeg": _found(
                 shutil.which("ffmpeg"), "nothing here needs it; GIFs are made without"
@@ -91,14 +91,15 @@ def _machine() -> dict[str, str]:
     }
 
 
-def _lpips() -> str:
-    """LPIPS needs its package, and AlexNet's weights in torch hub's cache."""
-    if importlib.util.find_spec("lpips") is None:
-        return "absent (pip install -e '.[perceptual]'); PSNR and SSIM need nothing more"
-    import torch
+def _lpips() -> dict[str, str]:
+    """LPIPS needs a network's weights in torch's cache."""
+    from labkit.evaluation.perceptual import NETWORKS, how_to_get, weights_file
 
-    weights = sorted(Path(torch.hub.get_dir(), "checkpoints").glob("alexnet-*.pth"))
-    return f"package and {weights[0].name}" if weights else "package, without AlexNet's weights"
+    there = {name: weights_file(name) for name in NETWORKS}  # type: ignore[arg-type]
+    return {
+        f"LPIPS ({name})": str(file) if file.is_file() else f"absent; {how_to_get(name)}"  # type: ignore[arg-type]
+        for name, file in there.items()
+    }
 
 
 def _found(path: Path | str | None, otherwise: str) -> str:

@@ -42,6 +42,7 @@ from labkit.views.figures import LabFigure
 
 EVALUATION = "evaluation.json"
 REPORT = "report.html"
+CERTIFICATE, CERTIFICATE_PICTURE = "certificate.json", "certificate.png"
 NOTES = (
     "The clips below are the first of the split; none was chosen.",
     "Posterior reconstructions see the frame they are to make: they are an upper reference, "
@@ -209,6 +210,7 @@ def write_views(run: Path, evaluation: Evaluation, config: Config, command: str)
             place = file if files is training else _of_protocol(file, name)
             write_whole(run / folder / place, data)
     mean = evaluation.mean("psnr")
+    proof, proved = _proof(run)
     write_report(
         report_file(run, name),
         title=f"Run {run.name}",
@@ -226,12 +228,31 @@ def write_views(run: Path, evaluation: Evaluation, config: Config, command: str)
             else "PSNR of every predicted time step": figures["psnr"],
             "SSIM of every predicted time step": figures["ssim"],
             "Losses, PSNR, KL weight and teacher-forcing ratio": figures["training"],
+            **proof,
         },
         gifs=gifs,
         strips=strips,
         config=config.to_dict(),
         command=command,
-        notes=[*sentences(evaluation), *NOTES],
+        notes=[*sentences(evaluation), proved, *NOTES],
+    )
+
+
+def _proof(run: Path) -> tuple[dict[str, bytes], str]:
+    """The picture that `labkit prove` has left of these very weights, under its title, and a
+    sentence on it; no picture where there is none of them."""
+    files = (run / CERTIFICATE, run / CERTIFICATE_PICTURE, run / WEIGHTS)
+    try:
+        text, picture, weights = (file.read_bytes() for file in files)
+        told = json.loads(text)
+        if told["weights_sha256"] == hashlib.sha256(weights).hexdigest():
+            sentence = f"labkit prove says of these weights: {told['verdict']}."
+            return {f"Certificate: {told['verdict']}": picture}, sentence
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    return {}, (
+        "Whether predictions read future frames was not examined for these weights: labkit prove, "
+        "and then labkit evaluate again, puts the certificate here."
     )
 
 

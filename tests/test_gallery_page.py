@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -98,7 +99,8 @@ def test_the_animation_is_as_long_as_the_clips(page) -> None:
 
 
 def test_again_makes_the_same_bytes(page, run, tmp_path) -> None:
-    again = write_gallery(run, tmp_path, clips=IN_GIF)
+    shutil.copytree(page.parent / "question", tmp_path / "question")
+    again = write_gallery(run, tmp_path, clips=IN_GIF, experiment="question")
     for file in page.parent.rglob("*"):
         if file.is_file():
             other = again.parent / file.relative_to(page.parent)

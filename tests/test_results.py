@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
+import json
 import shutil
 
 import numpy as np
@@ -21,6 +23,7 @@ from labkit.evaluation import Evaluation
 from labkit.learning import train
 from labkit.presets import SMOKE
 from labkit.results import evaluate_run, evaluation_file, predict_clip
+from labkit.views import png_bytes
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,19 @@ def test_evaluate_run_writes_everything(run) -> None:
     again = Evaluation.load(evaluation_file(run))
     assert set(again.made_with) == {"config", "weights"}
     assert again.seed == Config.load(run / "config.json").seed
+
+
+def test_the_report_shows_the_certificate_of_these_weights_alone(run) -> None:
+    (run / "certificate.png").write_bytes(png_bytes(np.zeros((8, 8, 3), np.uint8)))
+    digest = hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+    for weights, shown in ((digest, True), ("of others", False)):
+        told = {"weights_sha256": weights, "verdict": "no leak found"}
+        (run / "certificate.json").write_text(json.dumps(told), encoding="utf-8")
+        evaluate_run(run, clips=1, samples=1, lpips=(), progress=False)
+        page = (run / "report.html").read_text(encoding="utf-8")
+        assert ("Certificate: no leak found" in page) == shown
+        assert ("labkit prove says of these weights: no leak found" in page) == shown
+        assert ("not examined for these weights" in page) != shown
 
 
 def test_the_command_prints_the_table_and_protocols_lie_side_by_side(run, capsys) -> None:

@@ -73,7 +73,8 @@ LATENT: dict[str, Changes] = {
     "sigma optimal": ("demo", {}),
     "sigma learned": ("demo", {"model.observation": "learned"}),
     "sigma optimal, latent maps": ("demo", MAPS),
-    "sigma optimal, latent maps, constant beta": ("demo", {**MAPS, "kl.schedule": "constant"}),
+    "the same, constant beta": ("demo", {**MAPS, "kl.schedule": "constant"}),
+    "the same, hybrid": ("demo", {**MAPS, "kl.schedule": "constant", "kl.hybrid": 0.3}),
 }
 TABLES = {"family": FAMILY, "latent": LATENT}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 import textwrap
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from labkit.cli.reading import Flag
+from labkit.cores import usable_cores
 from labkit.presets import PRESETS, preset
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Experiment:
             seeds=self.seeds,
             at_once=(torch.cuda.device_count() or None) if self.jobs is None else self.jobs,
             threads=self.threads,
-            cores=os.cpu_count() or 1,
+            cores=usable_cores(),
             judging=Judging(self.protocol, self.clips, self.samples, networks),  # type: ignore[arg-type]
             progress=self.progress,
             tell=lambda line: print(line, flush=True),

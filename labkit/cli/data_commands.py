@@ -5,7 +5,6 @@ Where a command can be interrupted and gone on with, `interrupted` says what tha
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from tyro.conf import Positional, arg
 
 from labkit.cli.reading import Flag
+from labkit.cores import usable_cores
 from labkit.errors import LabkitError
 
 
@@ -185,7 +185,7 @@ def cores(asked: int | None) -> int:
     """
     if asked is not None and asked < 1:
         raise LabkitError(f"--workers is {asked}", mend="1 or more, or leave it out")
-    return os.cpu_count() or 1 if asked is None else asked
+    return usable_cores() if asked is None else asked
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -47,7 +47,7 @@ class Prove:
         from labkit.evaluation.leakage import predictor_of, prove
         from labkit.files import write_whole
         from labkit.learning.checkpoint import WEIGHTS
-        from labkit.results import certificate_png
+        from labkit.results import CERTIFICATE, CERTIFICATE_PICTURE, certificate_png
 
         model, config, dataset = _opened(self.folder, self.split, self.clips, self.data)
         proof = prove(
@@ -59,8 +59,8 @@ class Prove:
             data=f"the {self.split} split of {Path(dataset.root).name}",
             progress=self.progress,
         )
-        write_whole(self.folder / "certificate.png", certificate_png(proof))
-        proof.save(self.folder / "certificate.json")
+        write_whole(self.folder / CERTIFICATE_PICTURE, certificate_png(proof))
+        proof.save(self.folder / CERTIFICATE)
         print(proof.text())
         print(f"Look at {self.folder / 'certificate.png'}")
         return 0 if proof.clean else 1
@@ -98,7 +98,8 @@ class Control:
         result = controllability(
             model, dataset, clips=self.clips, seed=self.seed, progress=self.progress
         )
-        write_whole(self.folder / "control.json", json.dumps(result.summary(), indent=1) + "\n")
+        told = json.dumps(result.summary(), indent=1, allow_nan=False)
+        write_whole(self.folder / "control.json", told + "\n")
         print(result.text())
         if result.simulated:
             rows = {name: frames[0] for name, frames in result.examples.items()}

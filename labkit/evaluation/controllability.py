@@ -8,6 +8,7 @@ conditions can be shuffled among clips: the PSNR that this costs is what the con
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,19 +77,19 @@ class Controllability:
         return {
             "protocol": self.protocol,
             "clips": len(self.psnr[OWN]),
-            "psnr": {name: round(float(v.mean()), 3) for name, v in self.psnr.items()},
-            "condition_gain": {"mean": round(gain, 3), "half_interval": round(half, 3)},
+            "psnr": {name: _rounded(float(v.mean())) for name, v in self.psnr.items()},
+            "condition_gain": {"mean": _rounded(gain), "half_interval": _rounded(half)},
             "effector_error": {
                 name: {
-                    "mean": round(float(np.nanmean(v)), 3),
-                    "median": round(float(np.nanmedian(v)), 3),
-                    "per_step": [round(float(x), 3) for x in np.nanmean(v, axis=0)],
+                    "mean": _told(np.mean, v),
+                    "median": _told(np.median, v),
+                    "per_step": [_told(np.mean, step) for step in v.T],
                     "frames": int(np.isfinite(v).sum()),
                 }
                 for name, v in self.effector_error.items()
             },
-            "locator_error": None if self.locator_error is None else round(self.locator_error, 3),
-            "regions": {name: round(v, 3) for name, v in self.regions.items()},
+            "locator_error": _rounded(self.locator_error),
+            "regions": {name: _rounded(v) for name, v in self.regions.items()},
         }
 
     def text(self) -> str:
@@ -99,17 +100,21 @@ class Controllability:
             far = self.effector_error.get(name)
             more = ""
             if far is not None:
-                mean, median = np.nanmean(far), np.nanmedian(far)
-                more = f"   gripper off by {mean:.2f} pixels (median {median:.2f})"
+                there = _seen(far)
+                more = "   gripper never in sight"
+                if there.size:
+                    mean, median = there.mean(), np.median(there)
+                    more = f"   gripper off by {mean:.2f} pixels (median {median:.2f})"
             lines.append(f"  {name:<34}  PSNR {values.mean():.2f} dB{more}")
         lines.append(f"what the condition brings: {gain:.2f} dB (95 % interval +-{half:.2f})")
         if self.simulated:
             places = ", ".join(f"{name} {v:.2f} dB" for name, v in self.regions.items())
             lines.append(f"other actions, by region: {places}")
-            lines.append(
-                "in true frames the gripper is found within "
-                f"{self.locator_error:.2f} pixels on average"
-            )
+            if self.locator_error is not None:
+                lines.append(
+                    "in true frames the gripper is found within "
+                    f"{self.locator_error:.2f} pixels on average"
+                )
         else:
             lines.append("not a pack of simulated clips: what other actions do is not known")
         return "\n".join(lines)
@@ -258,7 +263,7 @@ def _joined(parts: list[_Part], dataset: ClipDataset, keep: int) -> Controllabil
             name: np.concatenate([part.effector_error[name] for part in parts])
             for name in first.effector_error
         },
-        locator_error=float(np.nanmean(located)) if located.size else None,
+        locator_error=float(_seen(located).mean()) if _seen(located).size else None,
         regions={
             name: joined_errors([part.regions[name] for part in parts]).psnr()
             for name in first.regions
@@ -268,6 +273,21 @@ def _joined(parts: list[_Part], dataset: ClipDataset, keep: int) -> Controllabil
             for name, frames in first.examples.items()
         },
     )
+
+
+def _seen(errors: Float[np.ndarray, "*any"]) -> Float[np.ndarray, " seen"]:
+    """Those of the frames in which the gripper is in sight; NaN marks the others."""
+    return errors[np.isfinite(errors)]
+
+
+def _told(measure: Callable[[np.ndarray], Any], errors: Float[np.ndarray, "*any"]) -> float | None:
+    there = _seen(errors)
+    return _rounded(float(measure(there))) if there.size else None
+
+
+def _rounded(value: float | None) -> float | None:
+    """Three digits; None, which JSON knows, for NaN, which it does not."""
+    return round(float(value), 3) if value is not None and np.isfinite(value) else None
 
 
 def _describe(dataset: ClipDataset, count: int) -> str:

@@ -25,7 +25,7 @@ from labkit.evaluation.protocol import (
 )
 from labkit.evaluation.regions import RegionScores, region_sums
 from labkit.evaluation.result import Evaluation
-from labkit.evaluation.sampling import Sampler
+from labkit.evaluation.sampling import Sampler, predicted
 from labkit.evaluation.scoring import Scored, Scorer
 from labkit.model import VideoCVAE
 
@@ -136,7 +136,7 @@ class _Judge:
         noise = self.sampler.noise(windows, range(1), n_past + horizon - 1)
         return {
             "repeat_last": context[:, -1:].expand(-1, horizon, -1, -1, -1),
-            "prior_mean": model.predict(context, batch.condition, horizon, sample=False),
+            "prior_mean": predicted(model, batch.frames, batch.condition, n_past, sample=False),
             "posterior": model.reconstruct(batch.frames, batch.condition, n_past, noise=noise),
         }
 

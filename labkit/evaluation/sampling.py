@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,27 @@ class Samples:
     deviation: Float[Tensor, "B horizon H W"] | None
     """standard deviation of each pixel over the samples, mean of its channels, in grey levels of
     255; None for one sample"""
+
+
+def predicted(
+    model: VideoCVAE,
+    frames: Float[Tensor, "B T 3 H W"],
+    condition: Float[Tensor, "B T C"],
+    n_past: int,
+    **drawn: Any,
+) -> Float[Tensor, "B *samples_and_horizon 3 H W"]:
+    """What every figure is of: the predictions of the frames after the context, free-running.
+
+    Whole clips may be given: here the context is cut off, and the model gets nothing else. This is
+    the function that `labkit prove` examines.
+
+    Args:
+        frames: of whole clips.
+        condition: of each frame.
+        n_past: how many frames are context.
+        drawn: how z is drawn, as in `VideoCVAE.predict`.
+    """
+    return model.predict(frames[:, :n_past], condition, frames.shape[1] - n_past, **drawn)
 
 
 @dataclass(frozen=True)
@@ -82,10 +104,11 @@ class Sampler:
         first = best = offset = squared = torch.empty(0)
         for start in range(0, count, step):
             numbers = range(start, min(start + step, count))
-            made = self.model.predict(
-                batch.frames[:, :n_past],
+            made = predicted(
+                self.model,
+                batch.frames,
                 batch.condition,
-                horizon,
+                n_past,
                 samples=len(numbers),
                 noise=self.noise(windows, numbers, n_past + horizon - 1),
             )

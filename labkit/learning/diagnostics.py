@@ -54,10 +54,10 @@ class LatentUse:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the posterior is as good as the prior: it costs no nats and brings no dB."""
-        return self.kl_per_step.mean().item() < COLLAPSED_KL and (
-            self.posterior_gain < COLLAPSED_GAIN
-        )
+        """Whether the posterior is as good as the prior: it brings no dB, and either costs no
+        nats or says the same of every clip."""
+        silent = self.kl_per_step.mean().item() < COLLAPSED_KL or not self.active_units
+        return silent and self.posterior_gain < COLLAPSED_GAIN
 
 
 def examine(

@@ -53,9 +53,11 @@ def kl_weight(epoch: float, epochs: int, config: KLConfig) -> float:
     if config.schedule == "constant":
         return config.max_weight
     # 2) where in its cycle the epoch lies, as a fraction
-    cycles = config.cycles if config.schedule == "cyclical" else 1
-    period = epochs / cycles
-    fraction = (epoch % period if config.schedule == "cyclical" else epoch) / period
+    fraction = epoch / epochs
+    if config.schedule == "cyclical":
+        # A remainder by the number of epochs, not by a period that may be no number of them:
+        # a new cycle begins at exactly 0.
+        fraction = epoch * config.cycles % epochs / epochs
     # 3) beta = beta_max * f(min(1, fraction / R)),  1 / R = ratio
     return config.max_weight * ramp(min(1.0, config.ratio * fraction), config.shape)
 

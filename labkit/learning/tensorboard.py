@@ -53,7 +53,7 @@ class TensorBoard:
         except ImportError:
             raise LabkitError(
                 "TensorBoard is not installed",
-                mend="`pip install tensorboard`, or leave --tensorboard out",
+                mend="`pip install tensorboard`, or give --no-tensorboard",
             ) from None
         self.folder = Path(run) / FOLDER
         self.writer: SummaryWriter | None = None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from labkit.config import Config
+from labkit.cores import usable_cores
 from labkit.data.dataset import Batch, ClipDataset
 from labkit.data.loader import BatchLoader
 from labkit.data.resident import ResidentClips, fits
@@ -82,7 +82,8 @@ class VideoTask:
             world=self.processes.world,
             parts=config.training.accumulate,
         )
-        _check_batch_norm(config, self.sampler.parts[0].count, device)
+        joint = device.type == "cuda" and self.processes.world > 1
+        _check_batch_norm(config, self.sampler.parts[0].count, joint)
         self._resident, self._loader = self._reader()
 
     def _reader(self) -> tuple[ResidentClips | None, BatchLoader | None]:
@@ -93,7 +94,7 @@ class VideoTask:
             return ResidentClips(self.clips, self.device), None
         workers = training.loader_workers
         if workers < 0:
-            workers = min(4, os.cpu_count() or 1) if cuda else 0
+            workers = min(4, usable_cores()) if cuda else 0
         return None, BatchLoader(self.clips, self.sampler, workers=workers, pin_memory=cuda)
 
     @property
@@ -151,14 +152,19 @@ class VideoTask:
 
     def _extras(
         self, rows: Rows, n_frames: int, generator: torch.Generator
-    ) -> dict[str, Float[Tensor, "B S z"] | bool]:
-        """What else the rollout is told: epsilon of these rows of the joint batch (the model
-        draws that of a whole one), and on a GPU that it need not wait to look at the clips."""
+    ) -> dict[str, Tensor | bool]:
+        """What else the rollout is told: epsilon (B, S, z) of these rows of the joint batch (the
+        model draws that of a whole one), which clips (B,) are blind to their targets, and on a
+        GPU that it need not wait to look at the clips."""
         extras: dict[str, Tensor | bool] = {"trusted": True} if self.device.type == "cuda" else {}
         if rows.count < rows.total:
             shape = (rows.total, n_frames - 1, sum(self.module.latent_sizes))
             joint = torch.empty(shape, device=self.device).normal_(generator=generator)
             extras["noise"] = joint[rows.first : rows.first + rows.count]
+        if self.config.kl.hybrid:
+            # The clips of a batch are in no order: the first of it are any of them.
+            blind = torch.arange(rows.total) < round(self.config.kl.hybrid * rows.total)
+            extras["blind"] = blind[rows.first : rows.first + rows.count]
         return extras
 
     def _toss(
@@ -214,10 +220,11 @@ def _check_size(clips: ClipDataset, config: Config) -> None:
         )
 
 
-def _check_batch_norm(config: Config, count: int, device: torch.device) -> None:
-    """Raises ConfigError where batch norm would see one clip at a time."""
+def _check_batch_norm(config: Config, count: int, joint: bool) -> None:
+    """Raises ConfigError where batch norm would see one clip at a time, and not those of all
+    processes jointly."""
     norms = (config.model.norm, config.model.predictor_norm)
-    if count == 1 and "batch" in norms and device.type != "cuda":
+    if count == 1 and "batch" in norms and not joint:
         raise ConfigError(
             f"a batch of {config.training.batch_size}, shared out, leaves batch norm one clip",
             mend="set a larger training.batch_size, fewer processes or parts, or model.norm=group "

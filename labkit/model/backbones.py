@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -150,6 +150,8 @@ class Levels:
     """epsilon of all levels, side by side"""
     targets: Sequence[Float[Tensor, "N _ _ _"]] | None
     """the encoder's features of x_t at each level; None draws from the prior"""
+    blind: Bool[Tensor, " N"] | None = None
+    """which of them draw from the prior all the same"""
     q: list[Gaussian] = field(default_factory=list)
     p: list[Gaussian] = field(default_factory=list)
 
@@ -263,7 +265,7 @@ class Decoder(nn.Module):
         size = latent.back.in_channels * x.shape[-1] ** 2
         before = sum(part.mean.shape[1] for part in levels.p)
         target = None if levels.targets is None else levels.targets[level]
-        x, q, p = latent(x, target, levels.noise[:, before : before + size])
+        x, q, p = latent(x, target, levels.noise[:, before : before + size], levels.blind)
         levels.p.append(p)
         levels.q += [] if q is None else [q]
         return x

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from labkit.config import ModelConfig
@@ -137,15 +137,19 @@ class Core(nn.Module):
         noise: Float[Tensor, "B S _"],
         q: Gaussian | None,
         memory: Memory,
+        blind: Bool[Tensor, "B S"] | None = None,
     ) -> tuple[Float[Tensor, "B S ..."], Gaussian | None, Memory]:
         """The recurrent part of S steps: g_t = LSTM_theta(h_{t-1}, c, z_t), with z_t from q, or
-        from the prior where there is no q. Returns g, a learned prior and the new state."""
+        from the prior where there is no q or a step is blind to it. Returns g, a learned prior and
+        the new state."""
         p, prior_state = None, None
         if self.prior is not None:
             # p_psi(z_t | x_{0:t-1}, c): of the frames fed, as it will be in predictions
             p, prior_state = self.prior(torch.cat([features.h, steps], dim=-1), memory.prior)
         noise = noise[..., : self.config.latent_size]
         chosen = q if q is not None else p
+        if q is not None and blind is not None:
+            chosen = (standard_normal_like(q) if p is None else p).where(blind, q)
         z = noise if chosen is None else chosen.draw(noise)
         vector = isinstance(self.predictor, FramePredictor)
         source = features.h if vector else features.maps[self._map_level]
@@ -163,16 +167,18 @@ class Core(nn.Module):
         q: Gaussian | None,
         targets: list[Tensor] | None,
         memory: Memory,
+        blind: Bool[Tensor, "B S"] | None = None,
     ) -> tuple[Float[Tensor, "B S 3 H W"], Gaussian | None, Gaussian | None, Memory]:
         """S steps whose inputs are all there: g_t as above, x^_t = Dec(g_t, skips).
 
         Returns the frames; q of all levels and p of all levels where there is a q; the state.
         """
-        g, p, memory = self._recur(features, steps, noise, q, memory)
+        g, p, memory = self._recur(features, steps, noise, q, memory, blind)
         cue = None if self.cue is None else self.cue(steps.flatten(0, 1))
         levels = Levels(
             noise[..., self.config.latent_size :].flatten(0, 1),
             None if targets is None else [each.flatten(0, 1) for each in targets],
+            None if blind is None else blind.flatten(),
         )
         g = g.flatten(0, 1)
         maps = self.decoder(g, skips, cue, levels)

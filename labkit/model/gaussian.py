@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -31,6 +31,11 @@ class Gaussian:
     def detach(self) -> Gaussian:
         """The same, through which no gradient passes."""
         return Gaussian(self.mean.detach(), self.log_variance.detach())
+
+    def where(self, mask: Bool[Tensor, "*batch"], other: Gaussian) -> Gaussian:
+        """These where the mask says so, the others elsewhere."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Gaussian(*(torch.where(mask[..., None], *pair) for pair in pairs))
 
     def __getitem__(self, index: Any) -> Gaussian:
         """The Gaussians at some leading indices, as a tensor's."""

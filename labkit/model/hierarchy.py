@@ -13,7 +13,7 @@ so the levels are not independent of one another, in the posterior no more than 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from labkit.model.gaussian import Gaussian
@@ -42,6 +42,7 @@ class LatentMap(nn.Module):
         x: Float[Tensor, "N C side side"],
         target: Float[Tensor, "N T side side"] | None,
         noise: Float[Tensor, "N z"],
+        blind: Bool[Tensor, " N"] | None = None,
     ) -> tuple[Float[Tensor, "N C side side"], Gaussian | None, Gaussian]:
         """Adds the level's latent to the decoder's features x.
 
@@ -49,12 +50,14 @@ class LatentMap(nn.Module):
             x: the decoder's features.
             target: the encoder's features of x_t; None draws from the prior.
             noise: epsilon of the draw, z = channels * side * side.
+            blind: which z to draw from the prior, although there is a target.
         Returns:
             the new features, q (None without a target) and p, each over (N, z).
         """
         p = _split(self.prior(x))
         q = None if target is None else _split(self.posterior(torch.cat([x, target], dim=1)))
-        z = (p if q is None else q).draw(noise)
+        chosen = p if q is None else q if blind is None else p.where(blind, q)
+        z = chosen.draw(noise)
         return x + self.back(z.view(len(x), -1, *x.shape[-2:])), q, p
 
 

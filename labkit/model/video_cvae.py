@@ -42,6 +42,7 @@ class VideoCVAE(Core):
         teacher_forced: bool | Bool[Tensor, "B T-1"],
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
+        blind: Bool[Tensor, " B"] | None = None,
         trusted: bool = False,
     ) -> Rollout:
         """The training rollout: z_t from the posterior of the target at every step.
@@ -56,6 +57,9 @@ class VideoCVAE(Core):
             teacher_forced: for all steps, or for each step t = 1 .. T-1 of each clip.
             generator: of the draws of z.
             noise: epsilon of the draws, (B, T-1, sum of `latent_sizes`), instead.
+            blind: clips whose z_t come from the prior after the context, as they will in
+                predictions (the hybrid objective of Sohn et al. 2015); None is none of them.
+                Posterior and prior are told of them as of the others.
             trusted: look at no values of frames and condition, only at their shapes: to see them
                 is to wait for a GPU.
         Raises:
@@ -73,6 +77,7 @@ class VideoCVAE(Core):
             self._noise(steps, generator) if noise is None else noise,
             n_past,
             self._training_source(n_past, generator),
+            None if blind is None else _after_context(blind.to(frames.device), steps, n_past),
         )
         return Rollout(made, q, p, self.log_variance)
 
@@ -240,6 +245,7 @@ class VideoCVAE(Core):
         noise: Float[Tensor, "B S _"],
         n_past: int,
         source: int,
+        blind: Bool[Tensor, "B S"] | None,
     ) -> tuple[Float[Tensor, "B S 3 H W"], Gaussian, Gaussian]:
         """Predicts x_1 .. x_S: step t is fed the true x_{t-1} or its own last prediction. The plan
         `fed_true` stays on the CPU, where it is read."""
@@ -280,7 +286,16 @@ class VideoCVAE(Core):
                 q[:, part],
                 [each[:, part] for each in targets],
                 memory,
+                None if blind is None else blind[:, part],
             )
             made.append(result)
         predicted, posteriors, priors = zip(*made, strict=True)
         return torch.cat(predicted, dim=1), joined(posteriors, 1), joined(priors, 1)
+
+
+def _after_context(
+    blind: Bool[Tensor, " B"], steps: Float[Tensor, "B S C"], n_past: int
+) -> Bool[Tensor, "B S"]:
+    """Of these clips the steps that predict: those within the context know their targets."""
+    number = torch.arange(1, steps.shape[1] + 1, device=blind.device)
+    return blind[:, None] & (number >= n_past)

@@ -36,7 +36,7 @@ PANELS = (
     ("loss", "Training loss, with β KL", "loss"),
     ("reconstruction", "Reconstruction", "MSE, per pixel"),
     ("kl", "KL divergence", "nats per frame"),
-    ("validation_psnr", "PSNR on the validation clips", "dB"),
+    ("validation_psnr", "Validation PSNR (free-running, one sample)", "dB"),
     ("kl_weight", "KL weight β", ""),
     ("teacher_forcing_ratio", "Teacher-forcing ratio", ""),
 )

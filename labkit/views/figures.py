@@ -67,7 +67,7 @@ def training_curves(history: Mapping[str, Float[np.ndarray, " epochs"]]) -> LabF
         _line(ratio, history, "teacher_forcing_ratio")
         losses.set(title="Training loss", ylabel="MSE, per pixel")
         kl.set(title="KL divergence of the posterior from the prior", ylabel="nats per frame")
-        psnr.set(title="PSNR on the validation clips", ylabel="dB")
+        psnr.set(title="PSNR on the validation clips (free-running, one sample)", ylabel="dB")
         weight.set(title="Schedules", xlabel="epoch", ylabel=style.label_of("kl_weight"))
         _second_axis(ratio, "teacher_forcing_ratio")
         ratio.set(ylim=(-0.05, 1.08))

@@ -99,18 +99,17 @@ def test_two_faults_are_both_said() -> None:
 
 
 def test_reading_the_future_where_no_frame_alone_counts() -> None:
-    """A predictor that looks whether the last two frames are equal."""
+    """A predictor that notices only when two frames of the future are other than they were."""
     frames, condition = batch_of()
-    frames[:, -1] = frames[:, -2]
 
-    def predict(frames, condition, n_past):
-        future = frames[:, n_past:]
-        both = (future - frames[:, n_past - 1 : n_past]).abs().amin() * 0 + 1
-        changed = float((future.diff(dim=1).abs().amax((0, 2, 3, 4)) > 0).sum() > 99)
-        return HONEST(frames, condition, n_past) * both + changed
+    def predict(given, condition, n_past):
+        strange = (given != frames)[:, n_past:].flatten(2).any(dim=2).sum(dim=1) > 1
+        return (HONEST(given, condition, n_past) + 0.1 * strange[:, None, None, None, None]).clamp(
+            0, 1
+        )
 
     certificate = prove(predict, (frames, condition))
-    assert certificate.findings[0].leak in ("masked", "unknown")
+    assert [one.leak for one in certificate.findings] == ["unknown"]
 
 
 # ---------------------------------------------------------------------------------- honest

@@ -1,10 +1,11 @@
-"""LPIPS: against its authors' own code where that is installed; and without weights, a sentence.
+"""LPIPS: against its authors' own code; and without weights, a sentence.
 
 The networks' weights are hundreds of megabytes, so a test puts untrained ones in their place.
 """
 
 from __future__ import annotations
 
+import lpips
 import pytest
 import torch
 import torchvision
@@ -15,7 +16,7 @@ from labkit.evaluation.perceptual import Lpips, weights_file
 
 @pytest.fixture
 def untrained(monkeypatch, tmp_path) -> None:
-    """An AlexNet that somebody seems to have fetched, and that has learned nothing."""
+    """Networks that somebody seems to have fetched, and that have learned nothing."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
 
     def alexnet(weights=None, pretrained=False, **_):
@@ -38,9 +39,17 @@ def untrained(monkeypatch, tmp_path) -> None:
         )
         return net
 
+    def vgg16(weights=None, pretrained=False, **_):
+        torch.manual_seed(4)
+        net = torch.nn.Module()
+        net.features = torchvision.models.vgg.make_layers(torchvision.models.vgg.cfgs["D"])
+        return net
+
     monkeypatch.setattr(torchvision.models, "alexnet", alexnet)
+    monkeypatch.setattr(torchvision.models, "vgg16", vgg16)
     weights_file("alex").parent.mkdir(parents=True)
-    weights_file("alex").touch()
+    for network in ("alex", "vgg"):
+        weights_file(network).touch()
 
 
 @pytest.fixture
@@ -62,13 +71,13 @@ def test_a_frame_is_at_no_distance_from_itself_and_has_one_value(untrained, fram
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_it_is_what_the_authors_code_computes(untrained, frames, capsys) -> None:
-    lpips = pytest.importorskip("lpips")
-    theirs = lpips.LPIPS(net="alex", verbose=False).eval()
+@pytest.mark.parametrize("network", ["alex", "vgg"])
+def test_it_is_what_the_authors_code_computes(network, untrained, frames, capsys) -> None:
+    theirs = lpips.LPIPS(net=network, verbose=False).eval()
     pair = (2 * each.flatten(0, 1) - 1 for each in frames)
     with torch.no_grad():
         expected = theirs(*pair).view(2, 3)
-    torch.testing.assert_close(Lpips("alex")(*frames), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(Lpips(network)(*frames), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("network", ["alex", "vgg"])

@@ -34,6 +34,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "kl": {"free_bits": 0.096},  # KL is 0.094 in one process and 0.103 in the other
     },
     "accumulated": {"training": {"accumulate": 2}},
+    "half of the clips blind": {"kl": {"hybrid": 0.5}},
 }
 """Changes of the smoke preset whose gradients are compared."""
 

@@ -74,16 +74,24 @@ def test_its_sum_is_the_kl_of_the_objective() -> None:
     torch.testing.assert_close(latent_use(q, p, 0.0).kl_per_step, kl_divergence(q, p).mean(dim=0))
 
 
-def use(nats: float, gain: float) -> LatentUse:
-    return LatentUse(torch.full((S, Z), nats / Z), torch.zeros(Z), gain)
+def use(nats: float, gain: float, active: int = 1) -> LatentUse:
+    variance = torch.where(torch.arange(Z) < active, 0.5, 0.001)
+    return LatentUse(torch.full((S, Z), nats / Z), variance, gain)
 
 
 @pytest.mark.parametrize(
-    ("nats", "gain", "collapsed"),
-    [(0.05, 0.01, True), (0.05, -0.2, True), (0.05, 0.5, False), (0.5, 0.01, False)],
+    ("nats", "gain", "active", "collapsed"),
+    [
+        (0.05, 0.01, 1, True),
+        (0.05, -0.2, 1, True),
+        (0.05, 0.5, 1, False),
+        (0.5, 0.01, 1, False),
+        (4.0, 0.01, 0, True),  # nats that are the same for every clip
+        (4.0, 0.5, 0, False),
+    ],
 )
-def test_collapsed_is_no_nats_and_no_gain(nats, gain, collapsed) -> None:
-    assert use(nats, gain).collapsed == collapsed
+def test_collapsed_is_no_gain_and_nothing_told(nats, gain, active, collapsed) -> None:
+    assert use(nats, gain, active).collapsed == collapsed
 
 
 def advise(epochs: list[EpochNews]) -> list[str]:
@@ -96,7 +104,7 @@ def advise(epochs: list[EpochNews]) -> list[str]:
 
 
 def test_a_collapse_is_told_once_in_words_and_with_what_to_try() -> None:
-    news = [EpochNews(rows([1.0]), 20.0, use(0.02, 0.0))] * 9
+    news = [EpochNews(rows([1.0]), 20.0, use(0.02, 0.0, 0))] * 9
     (words,) = advise(news)
     for part in ("collapsed", "KL 0.020", "0 of 4", "+0.00 dB", "--kl.max-weight", "free-bits"):
         assert part in words

@@ -98,6 +98,16 @@ def test_what_two_began_one_ends(shared: Path, simulated: Path, alone: Path) -> 
     assert_same_run(alone, run)
 
 
+def test_what_one_began_two_end(simulated: Path, alone: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(sharing.run_config(simulated.as_posix()), run, minutes=1e-9, progress=False)
+    assert load_checkpoint(run)["update"] == 1
+    done = torchrun("-m", "labkit", "train", "--resume", "--no-progress", "--out", run)
+    assert done.returncode == 0, done.stderr
+    assert "starts from the beginning" not in done.stdout
+    assert_same_run(alone, run)
+
+
 def test_what_goes_wrong_in_one_process_ends_all_with_one_sentence(
     smoke: Config, tmp_path: Path
 ) -> None:

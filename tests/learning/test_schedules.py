@@ -153,6 +153,15 @@ def test_the_weight_never_falls_but_at_a_new_cycle(config, epochs, a, b) -> None
         assert kl_weight(early, epochs, config) <= kl_weight(late, epochs, config) + slack
 
 
+@pytest.mark.parametrize("epochs", [20, 300])
+@pytest.mark.parametrize("cycles", range(1, 13))
+def test_every_cycle_that_begins_with_an_epoch_begins_at_0(cycles, epochs) -> None:
+    config = KLConfig("cyclical", cycles=cycles)
+    starts = [epoch for epoch in range(epochs) if epoch * cycles % epochs == 0]
+    assert [kl_weight(epoch, epochs, config) for epoch in starts] == [0.0] * len(starts)
+    assert all(kl_weight(e, epochs, config) > 0 for e in set(range(epochs)) - set(starts))
+
+
 # ------------------------------------------------------------------------- teacher forcing
 
 

@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "condition of the target": {"model.condition_at": "target"},
     "no condition": {"data.condition": "none", "model.conditioning": "input"},
     "free bits": {"kl.free_bits": 2.0},
+    "half of the clips blind": LEVELS | {"kl.hybrid": 0.5},
     "a coin a clip": {"teacher_forcing.coin": "clip"},
     "a coin a step": {"teacher_forcing.coin": "step"},
 }

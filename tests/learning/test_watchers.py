@@ -170,7 +170,7 @@ def test_without_tensorboard_it_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(LabkitError, match="not installed") as caught:
         TensorBoard(tmp_path)
-    assert "--tensorboard" in caught.value.mend
+    assert "--no-tensorboard" in caught.value.mend
 
 
 def test_a_strip_has_truth_above_and_a_gap_after_the_context() -> None:

@@ -33,6 +33,7 @@ OPTIONS: dict[str, tuple] = {
     "condition": ("action+position", "action", "none"),
     "kl": ("plain", "free_bits", "balance"),
     "fed": ("forced", "free", "mixed"),
+    "blind": (None, True),
     "n_past": (1, 2, 3),
 }
 KL = {"plain": KLConfig(), "free_bits": KLConfig(free_bits=0.5), "balance": KLConfig(balance=0.8)}
@@ -128,7 +129,13 @@ def test_every_pair_of_options_learns_and_predicts(choice: Choice) -> None:
     frames = torch.rand(2, n_frames, 3, 32, 32)
     condition = torch.randn(2, n_frames, config.data.condition_size)
     fed = {"forced": True, "free": False, "mixed": torch.rand(2, n_frames - 1) < 0.5}
-    rollout = model.rollout(frames, condition, n_past, teacher_forced=fed[choice["fed"]])
+    rollout = model.rollout(
+        frames,
+        condition,
+        n_past,
+        teacher_forced=fed[choice["fed"]],
+        blind=choice["blind"] and torch.tensor([True, False]),
+    )
     assert rollout.frames.shape == (2, n_frames - 1, 3, 32, 32)
     latents = sum(model.latent_sizes)
     assert rollout.posterior.mean.shape == rollout.prior.mean.shape == (2, n_frames - 1, latents)

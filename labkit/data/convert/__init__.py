@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from labkit.cores import usable_cores
 from labkit.data.clip import Clip
 from labkit.data.convert.example import FRAMES, SIZE, Camera
 from labkit.data.convert.records import records_to_layout, records_to_pack
@@ -115,8 +115,7 @@ def _workers(size: int, to: str) -> int:
     processes wait for the disk."""
     if size < (1 << 26 if to == "pack" else 1 << 22):
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, 8)
+    return min(usable_cores(), 8)
 
 
 def read_npz(file: Path | str) -> Clip:

@@ -25,6 +25,7 @@ from labkit.evaluation.leakage.diagnosis import (
     future_frames,
 )
 from labkit.evaluation.leakage.trials import Noise, Trial
+from labkit.evaluation.sampling import predicted
 from labkit.model import VideoCVAE
 
 
@@ -115,11 +116,12 @@ def prove(
 
 
 def predictor_of(model: VideoCVAE) -> Predict:
-    """The predictor that a run's figures are made with: free-running, one sample from the prior;
-    z comes from torch's global generator. It gives the model the context alone."""
+    """The predictor that a run's figures are made with (`labkit.evaluation.sampling.predicted`),
+    given whole clips: free-running, one sample from the prior; z comes from torch's global
+    generator."""
 
     def predict(frames: Tensor, condition: Tensor, n_past: int) -> Tensor:
-        return model.predict(frames[:, :n_past], condition, frames.shape[1] - n_past)
+        return predicted(model, frames, condition, n_past)
 
     # The output makes each predicted frame, and is called for no other.
     return hooked(predict, model.output)
