@@ -29,7 +29,7 @@ def animation(material: Material, control: Controllability) -> Picture:
         "Animation: two clips, each as it happened, as predicted, and the same two with other "
         "actions",
         _without_scores(control),
-        "labkit control runs/demo",
+        "labkit.views.gif_bytes(rows, scale=2, n_past=2, fps=4)",
     )
 
 
@@ -107,10 +107,11 @@ def control_strip(control: Controllability) -> Picture:
         png_bytes(filmstrip(rows, n_past=control.n_past)),
         "Same past, other actions",
         "The clip's scene is simulated again with the actions of another clip. What the model "
-        "predicts for them is held against what they really do.",
+        "predicts for them is held against what they really do. `labkit control RUN` measures it, "
+        "and draws such a strip.",
         "Film strip: what happened and its prediction, what other actions do and its prediction",
         _without_scores(control),
-        "labkit control runs/demo",
+        "labkit.views.filmstrip(rows, n_past=2)",
     )
 
 

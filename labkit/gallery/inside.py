@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -179,7 +180,8 @@ def graphs(config: Config) -> Iterator[Picture]:
         ),
     )
     for file, z, title, notes, text in kinds:
-        graph = unrolled_graph(z=z, teacher_forced=z == "posterior", **given)
+        how = {"z": z, "teacher_forced": z == "posterior", **given}
+        graph = unrolled_graph(**how)
         yield Picture(
             f"{file}.svg",
             figure_svg(draw_graph(graph, title, notes)),
@@ -188,5 +190,10 @@ def graphs(config: Config) -> Iterator[Picture]:
             f"{title}: a column a time step, frames and conditions below, predictions above",
             "2 -> 3 frames are drawn; skip connections, prior and conditions as in the run's "
             "settings",
-            f'draw_graph(unrolled_graph(z="{z}"))',
+            f"draw_graph(unrolled_graph({_arguments(how)}), title, notes)",
         )
+
+
+def _arguments(given: dict[str, Any]) -> str:
+    """As they stand in a call."""
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())

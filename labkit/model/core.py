@@ -193,6 +193,13 @@ class Core(nn.Module):
         p = standard_normal_like(q) if p is None else p
         return frames, joined([q, *q_levels], -1), joined([p, *p_levels], -1), memory
 
+    def _heard(self, features: Features) -> Features:
+        """Of these features what `_recur` reads, the others with no channels: nothing else need be
+        copied."""
+        used = None if isinstance(self.predictor, FramePredictor) else self._map_level
+        maps = [each if n == used else each[:, :, :0] for n, each in enumerate(features.maps)]
+        return Features(features.h, maps)
+
     def _level_maps(self, features: Features) -> list[Tensor]:
         """The encoder's maps at the resolutions of the latent maps."""
         return [features.maps[self._map_level - n] for n in range(self.config.latent_levels - 1)]

@@ -213,7 +213,8 @@ class VideoCVAE(Core):
         if n_past == 1:
             return state
         # Of the steps within the context only the recurrent state is of use: nothing is decoded.
-        earlier, inner = encoded.repeat(samples), slice(0, n_past - 1)
+        inner = slice(0, n_past - 1)
+        earlier = self._heard(encoded).repeat(samples)
         q = self._infer(earlier.h[:, 1:], steps[:, inner])
         _, _, memory = self._recur(earlier[inner], steps[:, inner], noise[:, inner], q, Memory())
         return RolloutState(state.frame, state.features, state.anchor, state.skips, memory)

@@ -162,7 +162,7 @@ def prior_and_posterior(
                 alone = _mixture(z, q_mean[end : end + 1, n], q_std[end : end + 1, n])
                 label = "its lowest and highest, of one frame each" if number == 0 else None
                 axes.fill_between(z, alone, color=style.SKY, alpha=0.3, lw=0, label=label)
-            axes.set(title=f"latent {n}", yticks=[], ylim=(0, None))
+            axes.set(title=f"latent {n}", xlabel="z", yticks=[], ylim=(0, None))
         for axes in grid.flat[len(chosen) :]:
             axes.set_visible(False)
         handles = grid.flat[0].get_legend_handles_labels()

@@ -54,7 +54,7 @@ function render({ model, el }) {
   // ------------------------------------------------------------------ to the kernel and back
   let busy = 0, waiting = null;
   function ask(what) {
-    if (busy) return void (waiting = what);
+    if (busy) return void (waiting = { ...waiting, ...what });
     busy = setTimeout(() => {
       busy = 0;
       waiting = null;
@@ -108,9 +108,9 @@ function render({ model, el }) {
     buttons.lower.setAttribute("aria-pressed", !shown.lifted);
     buttons.fingers.textContent = shown.closed ? "Open fingers" : "Close fingers";
     speed.max = shown.max_speed;
-    speed.value = shown.speed;
+    if (document.activeElement !== speed) speed.value = shown.speed;
     metres.textContent = `${(100 * shown.speed).toFixed(1)} cm a frame`;
-    note.textContent = shown.note;
+    note.textContent = steps ? `t = ${t}: ${shown.note}` : shown.note;
   }
 
   // --------------------------------------------------------------------------------- the keys

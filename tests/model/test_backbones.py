@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from labkit.model.backbones import Decoder, Encoder
-from labkit.model.recurrent import ConvLSTMPredictor, FramePredictor, GaussianLSTM
+from labkit.model import VideoCVAE
+from labkit.model.backbones import Encoder
+from labkit.model.recurrent import ConvLSTMPredictor, GaussianLSTM
 from labkit.presets import COURSE, SMOKE
 
 
@@ -16,11 +17,10 @@ def count(module: nn.Module) -> int:
 
 
 def test_course_preset_has_the_reference_number_of_parameters() -> None:
-    model = COURSE.model
-    assert count(Encoder(model)) == 8_689_600
-    assert count(Decoder(model, out_channels=3, condition_size=7)) == 11_822_659
-    assert count(FramePredictor(128 + 7 + 64, 128, 256, 2, norm="batch")) == 1_137_024
-    assert count(GaussianLSTM(128, 64, 256, 1)) == 592_256
+    model = VideoCVAE(COURSE.model, COURSE.data.condition_size)
+    parts = (model.encoder, model.decoder, model.predictor, model.posterior)
+    assert [count(part) for part in parts] == [8_689_600, 11_822_659, 1_137_024, 592_256]
+    assert count(model) == sum(map(count, parts))
 
 
 @pytest.mark.parametrize(("preset", "sides"), [(SMOKE, [32, 16, 8, 4]), (COURSE, [64, 32, 16, 8])])

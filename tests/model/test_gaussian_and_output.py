@@ -31,6 +31,20 @@ def test_kl_of_a_known_case() -> None:
     assert kl_divergence(q, standard_normal_like(q)).item() == 0.5
 
 
+def test_kl_agrees_with_a_monte_carlo_estimate() -> None:
+    """KL(q || p) = E_q[log q(z) - log p(z)], by draws of q."""
+    q, p = (some_gaussian(seed)[0, 0] for seed in (0, 1))
+    noise = torch.randn(100_000, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    z = q.draw(noise)
+    ratios = sum(
+        sign * Normal(g.mean, (0.5 * g.log_variance).exp()).log_prob(z).sum(dim=-1)
+        for sign, g in ((1, q), (-1, p))
+    )
+    error = ratios.std() / len(z) ** 0.5
+    assert error < 0.05
+    assert abs(ratios.mean() - kl_divergence(q, p)) < 4 * error
+
+
 def test_samples_have_the_mean_and_deviation_and_carry_gradients() -> None:
     mean = torch.full((20_000, 1), 3.0, requires_grad=True)
     q = Gaussian(mean, torch.full((20_000, 1), 2 * torch.log(torch.tensor(0.5)).item()))
