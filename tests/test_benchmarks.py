@@ -156,3 +156,10 @@ def test_every_variant_of_the_tables_is_a_valid_config() -> None:
             assert study["changed"](preset(base), changes).model
     for base, changes in runpy.run_path(str(FOLDER / "variants.py"))["VARIANTS"].values():
         assert dataclasses.replace(preset(base).model, **changes)
+
+
+def test_the_pilot_is_driven(capsys) -> None:
+    main = runpy.run_path(str(FOLDER / "pilot.py"))["main"]
+    main.__globals__.update(PRESSES=3, THREADS=1)
+    main()
+    assert "a press: " in capsys.readouterr().out

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any
 
 import torch
@@ -195,5 +197,10 @@ def graphs(config: Config) -> Iterator[Picture]:
 
 
 def _arguments(given: dict[str, Any]) -> str:
-    """As they stand in a call."""
-    return ", ".join(f"{name}={value!r}" for name, value in given.items())
+    """As they stand in a call of `unrolled_graph`, those left out that are its own."""
+    own = {name: each.default for name, each in signature(unrolled_graph).parameters.items()}
+    return ", ".join(
+        f"{name}={json.dumps(value) if isinstance(value, str) else value}"
+        for name, value in given.items()
+        if value != own[name]
+    )
