@@ -44,6 +44,7 @@ from labkit.presets import preset
 
 # Each variant: a preset, and what is changed in it.
 Changes = tuple[str, dict[str, Any]]
+FIXED = {"model.observation": "fixed", "kl.max_weight": 1e-4}
 FAMILY: dict[str, Changes] = {
     "demo": ("demo", {}),
     "course": ("course", {}),
@@ -59,9 +60,8 @@ FAMILY: dict[str, Changes] = {
     "the same, aligned": ("demo", {"model.skip": "last_context", "model.align": True}),
     "learned prior": ("demo", {"model.prior": "learned"}),
     "latent maps": ("demo", {"model.latent_levels": 2}),
-    "fixed variance": ("demo", {"model.observation": "fixed", "kl.max_weight": 1e-4}),
+    "fixed variance": ("demo", FIXED),
 }
-FIXED = {"model.observation": "fixed", "kl.max_weight": 1e-4}
 MAPS = {"model.latent_levels": 3}
 LATENT: dict[str, Changes] = {
     "none: beta 1e-4": ("demo", FIXED),
