@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from shaken import shaken, two_clips
 from torch import Tensor
 
 from labkit.config import Config, KLConfig
@@ -23,21 +24,12 @@ VARIANTS = {
 
 
 def make(changes: dict) -> VideoCVAE:
-    """A model in which nothing is zero any more, as after some training."""
-    torch.manual_seed(0)
-    model = VideoCVAE(dataclasses.replace(SMOKE.model, **changes), 4).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    return model
+    return shaken(dataclasses.replace(SMOKE.model, **changes))
 
 
 @pytest.fixture
 def clips() -> tuple[Tensor, Tensor]:
-    """Frames and conditions of two clips."""
-    generator = torch.Generator().manual_seed(1)
-    frames = torch.rand(2, N_PAST + HORIZON, 3, 64, 64, generator=generator)
-    return frames, torch.randn(2, N_PAST + HORIZON, 4, generator=generator)
+    return two_clips(N_PAST + HORIZON, SMOKE.model.frame_size)
 
 
 def noise_for(model: VideoCVAE) -> Tensor:

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
+from shaken import shaken, two_clips
 from torch import Tensor
 
 from labkit.config import ModelConfig
@@ -52,22 +53,9 @@ VARIANTS = {
 }
 
 
-def make(config: ModelConfig) -> VideoCVAE:
-    """A model in which nothing is zero any more, as after some training."""
-    torch.manual_seed(0)
-    model = VideoCVAE(config, 4).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    return model
-
-
 @pytest.fixture
 def clips() -> tuple[Tensor, Tensor]:
-    """Frames and conditions of two clips."""
-    generator = torch.Generator().manual_seed(1)
-    frames = torch.rand(2, N_FRAMES, 3, SIDE, SIDE, generator=generator)
-    return frames, torch.randn(2, N_FRAMES, 4, generator=generator)
+    return two_clips(N_FRAMES, SIDE)
 
 
 def seeded(number: int = 0) -> torch.Generator:
@@ -91,7 +79,7 @@ def give_noise(model: VideoCVAE, monkeypatch: pytest.MonkeyPatch, *rolls: Tensor
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_samples_of_a_batch_are_single_predictions(name, clips, monkeypatch) -> None:
-    model, (frames, condition) = make(VARIANTS[name]), clips
+    model, (frames, condition) = shaken(VARIANTS[name]), clips
     context = frames[:, :N_PAST]
     noise = torch.randn(2, 3, N_FRAMES - 1, sum(model.latent_sizes), generator=seeded())
     give_noise(model, monkeypatch, noise.flatten(0, 1), *noise.unbind(1))
@@ -104,7 +92,7 @@ def test_samples_of_a_batch_are_single_predictions(name, clips, monkeypatch) -> 
 
 
 def test_samples_differ_by_their_draws_alone(clips) -> None:
-    model, (frames, condition) = make(VARIANTS["full"]), clips
+    model, (frames, condition) = shaken(VARIANTS["full"]), clips
     context = frames[:, :N_PAST]
     drawn = model.predict(context, condition, HORIZON, samples=3, generator=seeded())
     again = model.predict(context, condition, HORIZON, samples=3, generator=seeded())
@@ -120,7 +108,7 @@ def test_samples_differ_by_their_draws_alone(clips) -> None:
 @pytest.mark.parametrize("n_past", [1, 2, 3])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_steps_make_what_predict_makes(name, n_past, clips, monkeypatch) -> None:
-    model, (frames, condition) = make(VARIANTS[name]), clips
+    model, (frames, condition) = shaken(VARIANTS[name]), clips
     horizon, first = N_FRAMES - n_past, 1 if model.config.condition_at == "target" else 0
     noise = torch.randn(2, N_FRAMES - 1, sum(model.latent_sizes), generator=seeded())
     pieces = noise.split((n_past - 1, *[1] * horizon), dim=1)
@@ -143,7 +131,7 @@ def flat(state: object) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_state_stays_and_futures_go_out_from_it(name, clips) -> None:
-    model, (frames, condition) = make(VARIANTS[name]), clips
+    model, (frames, condition) = shaken(VARIANTS[name]), clips
     state = model.begin(frames[:, :N_PAST], condition, sample=False)
     _, state = model.step(state, condition[:, 1], sample=False)
     before = flat(state)
@@ -157,7 +145,7 @@ def test_a_state_stays_and_futures_go_out_from_it(name, clips) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_two_rollouts_interleaved_are_as_apart(name, clips) -> None:
-    model, (frames, condition) = make(VARIANTS[name]), clips
+    model, (frames, condition) = shaken(VARIANTS[name]), clips
 
     def begin(clip: int):
         context = frames[clip : clip + 1, :N_PAST]
@@ -203,7 +191,7 @@ def count(model: VideoCVAE, calls: Counter) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_teacher_forced_rollout_is_one_call_of_each(name, clips, calls) -> None:
-    model = make(VARIANTS[name]).train()
+    model = shaken(VARIANTS[name]).train()
     count(model, calls)
     model.rollout(*clips, N_PAST, teacher_forced=True)
     assert calls == {
@@ -216,7 +204,7 @@ def test_a_teacher_forced_rollout_is_one_call_of_each(name, clips, calls) -> Non
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_free_rollout_encodes_each_predicted_frame_once(name, clips, calls) -> None:
-    model = make(VARIANTS[name]).train()
+    model = shaken(VARIANTS[name]).train()
     count(model, calls)
     model.rollout(*clips, N_PAST, teacher_forced=False)
     # The steps of the context in one call; then one a step.
@@ -229,7 +217,7 @@ def test_a_free_rollout_encodes_each_predicted_frame_once(name, clips, calls) ->
 @pytest.mark.parametrize("samples", [None, 3])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_predict_decodes_nothing_within_the_context(name, samples, clips, calls) -> None:
-    model, (frames, condition) = make(VARIANTS[name]), clips
+    model, (frames, condition) = shaken(VARIANTS[name]), clips
     count(model, calls)
     model.predict(frames[:, :3], condition, 2, samples=samples)
     rows = 2 * (samples or 1)
@@ -242,7 +230,7 @@ def test_predict_decodes_nothing_within_the_context(name, samples, clips, calls)
 @pytest.mark.parametrize("backbone", ["dcgan64", "vgg64"])
 @pytest.mark.parametrize("call", ["forced", "free", "predict"])
 def test_skip_features_are_convolved_once_a_rollout(backbone, call, clips, monkeypatch) -> None:
-    model = make(dataclasses.replace(PLAIN, backbone=backbone))
+    model = shaken(dataclasses.replace(PLAIN, backbone=backbone))
     frames, condition = clips
     seen: list[tuple[int, ...]] = []
     plain = Join.skip
@@ -266,7 +254,7 @@ def coins(*rows: str) -> Tensor:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_clip_of_a_mixed_batch_is_as_in_a_pure_one(name, clips) -> None:
-    model = make(VARIANTS[name])
+    model = shaken(VARIANTS[name])
 
     def roll(forced: bool | Tensor) -> Tensor:
         return model.rollout(*clips, N_PAST, teacher_forced=forced, generator=seeded()).frames
@@ -279,7 +267,7 @@ def test_a_clip_of_a_mixed_batch_is_as_in_a_pure_one(name, clips) -> None:
 
 
 def test_a_step_coin_feeds_the_true_frame_at_that_step_alone(clips, monkeypatch) -> None:
-    model, (frames, condition) = make(VARIANTS["full"]), clips
+    model, (frames, condition) = shaken(VARIANTS["full"]), clips
     fed = []
     plain = model.output.forward
     monkeypatch.setattr(
@@ -344,7 +332,7 @@ def seen_by_decoder(
     ],
 )
 def test_which_features_the_decoder_sees(skip, forced, free, align, monkeypatch) -> None:
-    model = make(dataclasses.replace(PLAIN, skip=skip, align=align))
+    model = shaken(dataclasses.replace(PLAIN, skip=skip, align=align))
     frames, condition = torch.rand(1, 7, 3, SIDE, SIDE, generator=seeded()), torch.zeros(1, 7, 4)
     found, _ = seen_by_decoder(model, frames, condition, monkeypatch, teacher_forced=True)
     assert found == forced
@@ -353,7 +341,7 @@ def test_which_features_the_decoder_sees(skip, forced, free, align, monkeypatch)
 
 
 def test_a_random_context_frame_is_drawn_for_each_training_rollout(monkeypatch) -> None:
-    model = make(dataclasses.replace(PLAIN, skip="random_context")).train()
+    model = shaken(dataclasses.replace(PLAIN, skip="random_context")).train()
     frames, condition = torch.rand(1, 6, 3, SIDE, SIDE, generator=seeded()), torch.zeros(1, 6, 4)
     drawn = set()
     for seed in range(8):
@@ -397,7 +385,7 @@ def test_the_condition_reaches_the_decoder_where_it_should(clips) -> None:
     """With the predictor deaf to the condition, it still acts by FiLM, and not without it."""
     frames, condition = clips
     for conditioning, heard in (("input", False), ("film", True), ("conv", True)):
-        model = make(dataclasses.replace(PLAIN, conditioning=conditioning))
+        model = shaken(dataclasses.replace(PLAIN, conditioning=conditioning))
         model.predictor.embed.weight[:, 8:12] = 0
         assert any(isinstance(m, FiLM) for m in model.modules()) == (conditioning == "film")
         one, two = (
