@@ -11,10 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
 from labkit.data.dataset import ClipDataset
+from labkit.data.simulator.physics import run
+from labkit.data.simulator.world import SimulatedWorld
 from labkit.presets import SMOKE, preset
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -156,6 +159,26 @@ def test_every_variant_of_the_tables_is_a_valid_config() -> None:
             assert study["changed"](preset(base), changes).model
     for base, changes in runpy.run_path(str(FOLDER / "variants.py"))["VARIANTS"].values():
         assert dataclasses.replace(preset(base).model, **changes)
+
+
+def test_another_future_differs_by_the_hidden_physics_alone() -> None:
+    """benchmarks/studies/open_physics.py: with the clip's own masses and frictions it is the clip,
+    and up to the last context frame it is that in any case."""
+    study = runpy.run_path(str(FOLDER / "studies" / "open_physics.py"))
+    another_future, n_past = study["another_future"], study["N_PAST"]
+    differ = 0
+    for index in range(6):
+        world = SimulatedWorld(1, index)
+        actual = study["first_frames"](run(world.scene, world.control(), 30))
+        own = world.scene.things
+        another_future.__globals__["hidden_physics"] = lambda rng, count, own=own: list(own)
+        same = another_future(world, actual, np.random.default_rng(0))
+        np.testing.assert_allclose(same.poses, actual.poses, atol=1e-12)
+        another_future.__globals__["hidden_physics"] = study["hidden_physics"]
+        other = another_future(world, actual, np.random.default_rng(0))
+        np.testing.assert_allclose(other.poses[:n_past], actual.poses[:n_past], atol=1e-12)
+        differ += not np.allclose(other.poses[n_past:], actual.poses[n_past:], atol=1e-3)
+    assert differ
 
 
 def test_the_pilot_is_driven(capsys) -> None:
