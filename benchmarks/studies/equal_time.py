@@ -3,6 +3,7 @@
     python benchmarks/studies/equal_time.py --plan          first, with nothing else running
     python benchmarks/studies/equal_time.py                 then, for hours
     python benchmarks/studies/equal_time.py --table latent  the same of the remedies for the latent
+    python benchmarks/studies/equal_time.py --runs runs/a runs/b    the rows of runs that are there
 
 Each variant is trained for as many updates as fit into the minutes, with its schedules stretched
 over them, on the same simulated clips with the same seed; then it predicts the test clips. A
@@ -89,6 +90,8 @@ class Options:
     """some of the table's variants; all if left out"""
     minutes: float = 10.0
     """training time of each"""
+    runs: tuple[Path, ...] = ()
+    """judge these run folders instead, however they were trained, and print their rows"""
     plan: bool = False
     """measure how many updates fit, write plan.json, and stop"""
     data: Path = Path("data/simulated")
@@ -203,6 +206,11 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     counts = {"train": 2048, "validate": 256, "test": 256}
     simulate_pack(options.data, 1, counts, options.threads, True)
+    for run in options.runs:
+        row = updates_of(run) | judged(run, options.data, options.clips, options.samples)
+        print(line(run.name, row), flush=True)
+    if options.runs:
+        return
     root = {"data.root": options.data.as_posix()}
     table = TABLES[options.table]
     configs = {name: changed(preset(base), {**new, **root}) for name, (base, new) in table.items()}
@@ -224,12 +232,15 @@ def main(options: Options) -> None:
         if not (run / "figures.json").exists():
             config = stretched(configs[name], plan[name])
             train(config, run, progress=False, resume=True)
-            updates = float(read_history(run)["updates"][-1])
             figures = judged(run, options.data, options.clips, options.samples)
-            write_whole(
-                run / "figures.json", json.dumps({"updates": updates, **figures}, indent=1) + "\n"
-            )
+            row = updates_of(run) | figures
+            write_whole(run / "figures.json", json.dumps(row, indent=1) + "\n")
         print(line(name, json.loads((run / "figures.json").read_text("utf-8"))), flush=True)
+
+
+def updates_of(run: Path) -> dict[str, float]:
+    """How long it was trained."""
+    return {"updates": float(read_history(run)["updates"][-1])}
 
 
 def line(name: str, row: dict[str, float]) -> str:

@@ -1,6 +1,7 @@
 """How much of the simulated table do two frames, the actions and the positions leave open?
 
     python benchmarks/studies/open_physics.py
+    python benchmarks/studies/open_physics.py --run runs/latent --picture docs/latent.png
 
 Masses and frictions cannot be seen. From the last context frame on, each test clip is run again
 with others, drawn as the simulator draws them; the actions, the arm's errors and all that can be
@@ -10,7 +11,9 @@ physics. Where they are alike, no latent is needed.
 Printed by region, over all its pixels in the 10 frames after 2: PSNR of repeating the last context
 frame, of one such sample, of the mean of all, and of the best (chosen for each clip and region);
 and the standard deviation over the samples. A model that has not learned the rest of the world has
-more to guess than this.
+more to guess than this, and so has one that cannot see what is behind the arm at first.
+
+With a run, its samples of one clip are drawn beside these futures instead.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import tyro
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from labkit.data.dataset import ClipDataset
 from labkit.data.pack import open_pack
 from labkit.data.simulator import SPLIT_OFFSETS
 from labkit.data.simulator.generate import seed_of
@@ -33,7 +37,12 @@ from labkit.data.simulator.physics import LiveTable, Motion, run
 from labkit.data.simulator.render import render
 from labkit.data.simulator.scene import Thing, sample_scene
 from labkit.data.simulator.world import SimulatedWorld
+from labkit.evaluation.protocol import to_uint8
 from labkit.evaluation.regions import REGIONS, psnr_of_mse
+from labkit.files import write_whole
+from labkit.learning.checkpoint import load_model
+from labkit.views import figure_png
+from labkit.views.deviation import deviation_map
 
 N_PAST, HORIZON = 2, 10
 N_FRAMES = N_PAST + HORIZON
@@ -49,6 +58,12 @@ class Options:
     """test clips"""
     samples: int = 20
     """futures of each"""
+    run: Path | None = None
+    """a run folder: draw where its samples of one clip differ, and where these futures do"""
+    picture: Path = Path("open_physics.png")
+    """where to draw that"""
+    clip: int = 5
+    """which test clip"""
 
 
 def hidden_physics(rng: np.random.Generator, count: int) -> list[Thing]:
@@ -137,23 +152,29 @@ class Region:
         return f"| {' | '.join([name, *psnrs])} | {np.mean(self.deviations):.4f} |"
 
 
+def futures_of(
+    world: SimulatedWorld, actual: Motion, samples: int, rng: np.random.Generator
+) -> Float[Tensor, "N S 3 H W"]:
+    """The frames after the context, so many times."""
+    each = (render(world.scene, another_future(world, actual, rng), 64) for _ in range(samples))
+    return torch.stack([pixels(frames[N_PAST:]) for frames, _ in each])
+
+
 def main(options: Options) -> None:
-    """Simulates and prints."""
+    """Simulates and prints, or draws."""
     seed = seed_of(open_pack(options.data).manifest["source"])
     if seed is None:
         raise SystemExit(f"{options.data} was not made by this simulator")
     rng = np.random.default_rng(0)
+    if options.run is not None:
+        draw(options, options.run, SimulatedWorld(seed, SPLIT_OFFSETS["test"] + options.clip), rng)
+        return
     regions = {name: Region() for name in REGIONS}
     for index in range(options.clips):
         world = SimulatedWorld(seed, SPLIT_OFFSETS["test"] + index)
         actual = first_frames(run(world.scene, world.control(), 30))
         frames, labels = render(world.scene, actual, 64)
-        futures = torch.stack(
-            [
-                pixels(render(world.scene, another_future(world, actual, rng), 64)[0][N_PAST:])
-                for _ in range(options.samples)
-            ]
-        )
+        futures = futures_of(world, actual, options.samples, rng)
         whole, where = pixels(frames), torch.from_numpy(labels[N_PAST:])[:, None]
         for name, label in REGIONS.items():
             regions[name].add(where == label, whole[N_PAST:], whole[N_PAST - 1], futures)
@@ -161,6 +182,36 @@ def main(options: Options) -> None:
     print("| --- | --: | --: | --: | --: | --: |")
     for name, region in regions.items():
         print(region.row(name))
+
+
+def draw(options: Options, folder: Path, world: SimulatedWorld, rng: np.random.Generator) -> None:
+    """Where the model's samples of one clip differ, above where its physics is open."""
+    model, config = load_model(folder)
+    data = dataclasses.replace(config.data, root=str(options.data))
+    batch = ClipDataset.from_config(data, "test", windows="first").batch([options.clip]).to("cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        made = model.predict(
+            batch.frames[:, :N_PAST],
+            batch.condition,
+            HORIZON,
+            samples=options.samples,
+            generator=generator,
+        )[0]
+    actual = first_frames(run(world.scene, world.control(), 30))
+    futures = futures_of(world, actual, options.samples, rng)
+    maps = [255 * each.std(dim=0).mean(dim=1).numpy() for each in (made, futures)]
+    figure = deviation_map(
+        to_uint8(batch.frames[0, N_PAST:]),
+        to_uint8(made[0]),
+        maps[0],
+        N_PAST,
+        f"{folder.name}, simulated test clip {options.clip}: 2 -> 10 frames, free-running, "
+        f"{options.samples} samples from the prior, the same actions; last row: "
+        f"{options.samples} simulations with other masses and frictions.",
+        maps[1],
+    )
+    write_whole(options.picture, figure_png(figure))
 
 
 def pixels(frames: UInt8[np.ndarray, "T 3 H W"]) -> Float[Tensor, "T 3 H W"]:

@@ -19,6 +19,7 @@ def deviation_map(
     deviation: Float[np.ndarray, "horizon H W"],
     n_past: int,
     protocol: str,
+    possible: Float[np.ndarray, "horizon H W"] | None = None,
 ) -> LabFigure:
     """The standard deviation of each pixel between samples, under the frames it belongs to.
 
@@ -29,26 +30,32 @@ def deviation_map(
             grey levels of 255.
         n_past: number of context frames, so that the first frame is that of time step n_past.
         protocol: one sentence: how many samples, of what; printed under the map.
+        possible: the same deviation over futures that are known to be possible, for a row below,
+            in the colours of the one above: what is larger than its largest looks like that.
 
     Returns:
-        figure with three rows, a column a time step, and the map's scale at the right.
+        figure with three rows or four, a column a time step, and the map's scale at the right.
 
     Raises:
         ShapeError: the three do not fit one another, or the deviation is not finite.
     """
     shape = truth.shape
-    if prediction.shape != shape or deviation.shape != (shape[0], *shape[2:]) or 0 in shape:
-        raise ShapeError(f"frames {shape} and {prediction.shape}, deviation {deviation.shape}")
-    if not np.isfinite(deviation).all():
-        raise ShapeError("the deviation between samples is not finite")
+    maps = [("deviation", deviation)]
+    if possible is not None:
+        maps.append(("possible\ndeviation", possible))
+    for _, each in maps:
+        if prediction.shape != shape or each.shape != (shape[0], *shape[2:]) or 0 in shape:
+            raise ShapeError(f"frames {shape} and {prediction.shape}, deviation {each.shape}")
+        if not np.isfinite(each).all():
+            raise ShapeError("the deviation between samples is not finite")
     steps = range(0, shape[0], -(-shape[0] // MOST_COLUMNS))
     top = max(float(deviation.max()), 1e-3)
-    rows = (("ground\ntruth", truth), ("one\nsample", prediction), ("deviation", deviation))
+    rows = [("ground\ntruth", truth), ("one\nsample", prediction), *maps]
     with style.use_style():
         tile = min(7.0 / len(steps), 1.4) * shape[2] / shape[3]
-        figure = LabFigure(figsize=(8, 3 * tile + 0.75), layout="constrained")
+        figure = LabFigure(figsize=(8, len(rows) * tile + 0.75), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.02)
-        grid = figure.subplots(3, len(steps), squeeze=False)
+        grid = figure.subplots(len(rows), len(steps), squeeze=False)
         for line, (name, frames) in zip(grid, rows, strict=True):
             line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
             for axes, step in zip(line, steps, strict=True):
@@ -61,7 +68,14 @@ def deviation_map(
                 axes.spines[:].set_visible(False)
         for axes, step in zip(grid[0], steps, strict=True):
             axes.set_title(f"t = {n_past + step}", fontsize=9, loc="center")
-        bar = figure.colorbar(shown, ax=grid[2].tolist(), pad=0.01, fraction=0.05, aspect=8)
+        bar = figure.colorbar(
+            shown,
+            ax=grid[2:].ravel().tolist(),
+            pad=0.01,
+            fraction=0.05,
+            aspect=8 * len(maps),
+            extend="neither" if possible is None else "max",
+        )
         bar.set_label("grey levels", fontsize=8)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)

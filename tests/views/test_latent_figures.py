@@ -7,6 +7,7 @@ import pytest
 
 from labkit.errors import ShapeError
 from labkit.views import figure_png, kl_heat_map, prior_and_posterior, traversal_strips
+from labkit.views.deviation import deviation_map
 
 
 def test_the_largest_kl_stands_on_top() -> None:
@@ -36,6 +37,28 @@ def test_a_traversal_shows_each_value_and_the_change() -> None:
     titles = [axes.get_title(loc="center") for axes in figure.axes]
     assert titles == ["-2 σ", "mean", "+2 σ", "change × 8"]
     assert figure.axes[0].get_ylabel() == "latent 7\n0.25 nats"
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_deviations_stand_under_their_frames_in_the_same_colours(known) -> None:
+    truth, sample = np.full((3, 3, 4, 4), 100, np.uint8), np.full((3, 3, 4, 4), 90, np.uint8)
+    own, possible = np.full((3, 4, 4), 2.0), np.full((3, 4, 4), 5.0)
+    own[2] = 4.0
+    figure = deviation_map(truth, sample, own, 2, "said", possible if known else None)
+    rows = [truth.transpose(0, 2, 3, 1), sample.transpose(0, 2, 3, 1), own, possible]
+    pictures = [axes.images[0] for axes in figure.axes if axes.images]
+    assert len(pictures) == (12 if known else 9)
+    for picture, expected in zip(pictures, (frame for row in rows for frame in row), strict=False):
+        np.testing.assert_array_equal(picture.get_array(), expected)
+    for picture in pictures[6:]:
+        assert (picture.norm.vmin, picture.norm.vmax) == (0, 4.0), "those of the samples"
+
+
+def test_a_deviation_that_is_not_finite_is_told() -> None:
+    frames, own = np.zeros((3, 3, 4, 4), np.uint8), np.zeros((3, 4, 4))
+    for maps in ((own * np.nan, None), (own, own * np.nan)):
+        with pytest.raises(ShapeError, match="not finite"):
+            deviation_map(frames, frames, maps[0], 2, "said", maps[1])
 
 
 def test_densities_are_those_of_the_gaussians() -> None:
