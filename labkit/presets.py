@@ -75,6 +75,16 @@ DEMO = Config(
 )
 """Minutes on 2 CPU cores, and the network that gets furthest in them."""
 
+LATENT = dataclasses.replace(
+    DEMO,
+    model=dataclasses.replace(DEMO.model, prior="learned", latent_levels=3),
+    kl=KLConfig(schedule="constant", max_weight=1.0, hybrid=0.5),
+    training=dataclasses.replace(DEMO.training, updates_per_epoch=100, validate_every=5),
+)
+"""DEMO with a latent that is used: latent maps besides the vector, a learned prior, and half of the
+clips of a batch with z from that prior, so that samples stay good. Three times DEMO's updates, each
+half as long again."""
+
 SMOKE = dataclasses.replace(
     DEMO,
     model=dataclasses.replace(
@@ -97,6 +107,7 @@ PRESETS: dict[str, Config] = {
     "spec": SPEC,
     "report": REPORT,
     "svg": SVG,
+    "latent": LATENT,
     "smoke": SMOKE,
 }
 """The presets by name."""

@@ -247,8 +247,8 @@ traversal_strips(
 #    and compare the object's pixels in prediction and simulation.
 # 5. **A model that does not listen.** Train one with `data.condition=none`. What do 6.3 and the
 #    pilot say of it? (The pilot says one sentence.)
-# 6. **Wake the latent.** Train with `kl.max_weight` a hundred times smaller, with free bits
-#    (`kl.free_bits`), or with a learned prior. Count the active latents again; then look whether
-#    the *samples* become better, or only the reconstructions.
+# 6. **Wake the latent.** Train with free bits (`kl.free_bits`), with a learned prior, or the preset
+#    `latent`. Count the active latents again; then look whether the *samples* become better, or
+#    only the reconstructions. Where do samples differ, and is that where the future is open?
 # 7. **Hold still.** With `stay`, nothing should move. What does the model do in thirty steps, and
 #    what does that say of a loss that only ever looked at ten?

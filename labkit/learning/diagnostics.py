@@ -140,9 +140,9 @@ def collapse_in_words(latents: LatentUse) -> str:
         f"the posterior has collapsed: KL {latents.kl_per_step.mean():.3f} nats a step, "
         f"{latents.active_units} of {len(latents.variance)} latent units active, and a rollout "
         f"that sees its target is {latents.posterior_gain:+.2f} dB from one that does not. The "
-        "latent z carries nothing: all samples are alike. Try a lower --kl.max-weight, "
-        "--kl.schedule cyclical, --kl.free-bits 1, or --model.observation optimal, where a weight "
-        "of 1 is the ELBO itself"
+        "latent z carries nothing: all samples are alike. Try latent maps, as the preset `latent` "
+        "has them: --model.observation optimal --model.latent-levels 3 --model.prior learned "
+        "--kl.schedule constant --kl.hybrid 0.5"
     )
 
 

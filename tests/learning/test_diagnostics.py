@@ -106,7 +106,7 @@ def advise(epochs: list[EpochNews]) -> list[str]:
 def test_a_collapse_is_told_once_in_words_and_with_what_to_try() -> None:
     news = [EpochNews(rows([1.0]), 20.0, use(0.02, 0.0, 0))] * 9
     (words,) = advise(news)
-    for part in ("collapsed", "KL 0.020", "0 of 4", "+0.00 dB", "--kl.max-weight", "free-bits"):
+    for part in ("collapsed", "KL 0.020", "0 of 4", "+0.00 dB", "--kl.hybrid"):
         assert part in words
     assert not advise(news[:2])
 
