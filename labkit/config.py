@@ -89,12 +89,12 @@ class ModelConfig(Checked):
     frame's side, each conditioned on those above it (after HAF-SVG, Lin et al. 2020)"""
     level_size: Annotated[int, Between(1, 256)] = 2
     """channels of each latent map"""
-    skip: Literal["last_context", "previous", "first", "random_context"] = "last_context"
-    """which frame's encoder features the decoder sees through its skip connections: those of
-    the last context frame (SVG; the course's default), of the frame just fed back (x_{t-1} or
-    its prediction; SVG's last_frame_skip), of frame 0 (some public solutions), or of a context
-    frame drawn anew for each training rollout, and the last one otherwise (SRVP, Franceschi et
-    al. 2020)"""
+    skip: Literal["last_context", "previous", "first", "svg", "random_context"] = "last_context"
+    """which frame's encoder features the decoder sees through its skip connections: those of the
+    last context frame (the course's default), of the frame just fed back (x_{t-1} or its
+    prediction; SVG's last_frame_skip), of frame 0 (some public solutions), of the last frame but
+    one of the context (SVG's own loop, which at 2 -> 10 is frame 0), or of a context frame drawn
+    anew for each training rollout, and the last one otherwise (SRVP, Franceschi et al. 2020)"""
     align: bool = False
     """let the decoder move the skip features by a flow of its own before it joins them (the
     feature aligner of HAF-SVG)"""
@@ -126,6 +126,11 @@ class ModelConfig(Checked):
             raise ConfigError(
                 f"ModelConfig.frame_size is {self.frame_size}; it must be a multiple of 16"
             )
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether any part of the model has; a ConvLSTM's output has no norm."""
+        return "batch" in (self.norm, self.predictor_norm if self.predictor == "lstm" else "none")
 
 
 @dataclass(frozen=True)
@@ -297,10 +302,7 @@ class Config(Checked):
                 mend="set model.conditioning=input, or another data.condition",
             )
 
-        if self.training.batch_size == 1 and "batch" in (
-            self.model.norm,
-            self.model.predictor_norm,
-        ):
+        if self.training.batch_size == 1 and self.model.has_batch_norm:
             raise ConfigError(
                 "training.batch_size is 1, and batch norm has no statistics of a single encoding",
                 mend="set training.batch_size=2 or more, or model.norm=group and "

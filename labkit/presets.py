@@ -34,7 +34,7 @@ SVG = Config(
     data=DataConfig(condition="none", windows="all"),
     kl=KLConfig(schedule="constant", max_weight=1e-4),
     teacher_forcing=TeacherForcingConfig(decay_step=0.0),
-    model=ModelConfig(backbone="vgg64", predictor_norm="none", prior="learned"),
+    model=ModelConfig(backbone="vgg64", predictor_norm="none", prior="learned", skip="svg"),
     training=TrainingConfig(batch_size=100),
 )
 """SVG-LP (Denton & Fergus 2018) with the authors' settings for this data set: no condition, a

@@ -40,6 +40,7 @@ from labkit.files import write_whole
 from labkit.learning import read_history
 from labkit.learning.checkpoint import load_model
 from labkit.learning.fitting import VideoTask, train
+from labkit.learning.schedules import teacher_forcing_ratio
 from labkit.model import kl_divergence
 from labkit.presets import preset
 
@@ -125,8 +126,8 @@ def updates_in(config: Config, minutes: float) -> int:
             if times[-1] > SLOW:
                 break
         spent[forced] = sorted(times)[len(times) // 2]
-    decay = config.teacher_forcing.decay_step * EPOCHS
-    share = 1.0 if decay == 0 else min(1.0, 0.5 * config.teacher_forcing.start / decay)
+    forcing = stretched(config, EPOCHS).teacher_forcing
+    share = sum(teacher_forcing_ratio(epoch, forcing) for epoch in range(EPOCHS)) / EPOCHS
     seconds = share * spent[1.0] + (1 - share) * spent[0.0]
     # A tenth of the time goes to the optimizer, validation and files.
     return max(1, math.floor(0.9 * 60 * minutes / seconds / EPOCHS)) * EPOCHS
@@ -138,7 +139,8 @@ def read_plan(file: Path) -> dict[str, int]:
 
 
 def stretched(config: Config, updates: int) -> Config:
-    """The config with so many updates."""
+    """The config with so many updates, in which teacher forcing ends as early, for its length, as
+    in a whole training."""
     training = dataclasses.replace(
         config.training,
         epochs=EPOCHS,
@@ -146,7 +148,10 @@ def stretched(config: Config, updates: int) -> Config:
         validation_clips=64,
         validate_every=5,
     )
-    return dataclasses.replace(config, training=training)
+    forcing = config.teacher_forcing
+    faster = min(1.0, forcing.decay_step * config.training.epochs / EPOCHS)
+    forcing = dataclasses.replace(forcing, decay_step=faster)
+    return dataclasses.replace(config, training=training, teacher_forcing=forcing)
 
 
 def judged(run: Path, data: Path, clips: int, samples: int) -> dict[str, float]:

@@ -38,8 +38,8 @@ class Objective:
     reconstruction: Float[Tensor, ""]
     """squared error, averaged over pixels, channels, steps and clips"""
     kl: Float[Tensor, ""]
-    """nats, summed over latent dimensions, averaged over steps and clips; as it is, whatever
-    free bits and balancing make of its gradient"""
+    """nats, summed over latent dimensions, averaged over the steps of all clips that are not blind
+    to their target; as it is, whatever free bits and balancing make of its gradient"""
 
 
 def negative_elbo(
@@ -66,7 +66,10 @@ def negative_elbo(
     joint = joint or Tensor.detach
     # E_q[-log p(x_t | z_{1:t}, x_{<t}, c)], one draw of z, up to scale and a constant
     error = (rollout.frames - targets).square().mean()
-    told, cost = weighted_kl(rollout.posterior, rollout.prior, kl.free_bits, kl.balance, joint)
+    seeing = None if rollout.blind is None else (~rollout.blind).to(error.dtype)
+    told, cost = weighted_kl(
+        rollout.posterior, rollout.prior, kl.free_bits, kl.balance, joint, seeing
+    )
     if observation == "fixed":
         return Objective(error + kl_weight * cost, error, told)
     if observation == "learned":
@@ -87,6 +90,7 @@ def weighted_kl(
     free_bits: float,
     balance: float,
     joint: Callable[[Float[Tensor, ""]], Float[Tensor, ""]] = Tensor.detach,
+    seeing: Float[Tensor, "B S"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """KL(q || p), summed over the latent dimensions and averaged over steps and clips: as it is,
     and as it enters the loss.
@@ -95,13 +99,22 @@ def weighted_kl(
     sg stopping the gradient: the same value, but the prior moves the more, the larger a is. With
     free bits (Kingma et al. 2016) it has max(free_bits, .) of that, so that so many nats cost
     nothing; where processes share a batch, it is the `joint` mean that has them free.
+
+    Where z came from the prior, q was not used and owes nothing: `seeing` is 0 there and 1
+    elsewhere. The average is over the others, and the loss has their share of it, so that a blind
+    clip has a likelihood and no KL, as in the hybrid objective of Sohn et al. (2015).
     """
-    plain = kl_divergence(q, p).mean()
+    share = None if seeing is None else joint(seeing.mean()).clamp_min(1e-9)
+
+    def average(q: Gaussian, p: Gaussian) -> Float[Tensor, ""]:
+        kl = kl_divergence(q, p)
+        return kl.mean() if share is None else (kl * seeing).mean() / share
+
+    plain = average(q, p)
     cost = plain
     if balance:
-        to_prior = kl_divergence(q.detach(), p).mean()
-        to_posterior = kl_divergence(q, p.detach()).mean()
+        to_prior, to_posterior = average(q.detach(), p), average(q, p.detach())
         cost = balance * to_prior + (1 - balance) * to_posterior
     if free_bits:
         cost = torch.where(joint(cost) > free_bits, cost, cost.new_tensor(free_bits))
-    return plain, cost
+    return plain, cost if share is None else share * cost

@@ -223,8 +223,7 @@ def _check_size(clips: ClipDataset, config: Config) -> None:
 def _check_batch_norm(config: Config, count: int, joint: bool) -> None:
     """Raises ConfigError where batch norm would see one clip at a time, and not those of all
     processes jointly."""
-    norms = (config.model.norm, config.model.predictor_norm)
-    if count == 1 and "batch" in norms and not joint:
+    if count == 1 and config.model.has_batch_norm and not joint:
         raise ConfigError(
             f"a batch of {config.training.batch_size}, shared out, leaves batch norm one clip",
             mend="set a larger training.batch_size, fewer processes or parts, or model.norm=group "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from labkit.errors import ShapeError
@@ -11,6 +12,9 @@ from labkit.errors import ShapeError
 if TYPE_CHECKING:
     from labkit.model.rollout import RolloutState
     from labkit.model.video_cvae import VideoCVAE
+
+ROUNDING = 1e-4
+"""how far frames may lie outside [0, 1]: a blend of frames, in floats, can leave it by a little"""
 
 
 def check_rollout(
@@ -50,6 +54,25 @@ def check_samples(samples: int | None) -> None:
         raise ShapeError(f"samples is {samples}; expected at least 1, or None")
 
 
+def check_plan(teacher_forced: float | Tensor, blind: Tensor | None, steps: Tensor) -> None:
+    """Checks which steps are fed the true frame, and which clips are blind, against the conditions
+    (B, S, C) of the steps.
+
+    Raises:
+        ShapeError: they are no booleans, or of another shape.
+    """
+    clips, n_steps = steps.shape[:2]
+    if isinstance(teacher_forced, Tensor):
+        _check_flags("teacher_forced", teacher_forced, (clips, n_steps))
+    elif teacher_forced not in (True, False):
+        raise ShapeError(
+            f"teacher_forced is {teacher_forced!r}; expected True, False, or a tensor of booleans",
+            mend="a ratio is a share of the rollouts: toss a coin for each",
+        )
+    if blind is not None:
+        _check_flags("blind", blind, (clips,))
+
+
 def check_noise(model: VideoCVAE, noise: Tensor | None, steps: Tensor) -> None:
     """Checks noise (N, S, z) against the conditions (N, S, C) of the steps it is for.
 
@@ -59,6 +82,8 @@ def check_noise(model: VideoCVAE, noise: Tensor | None, steps: Tensor) -> None:
     expected = (*steps.shape[:2], sum(model.latent_sizes))
     if noise is not None and tuple(noise.shape) != expected:
         raise ShapeError(f"the noise is {tuple(noise.shape)}; expected {expected}")
+    if noise is not None:
+        _check_type("the noise", noise, model)
 
 
 def check_step(model: VideoCVAE, state: RolloutState, condition: Tensor) -> None:
@@ -71,6 +96,7 @@ def check_step(model: VideoCVAE, state: RolloutState, condition: Tensor) -> None
     if tuple(condition.shape) != expected:
         raise ShapeError(f"the condition is {tuple(condition.shape)}; expected {expected}")
     _check_finite(condition)
+    _check_type("the condition", condition, model)
 
 
 def _check_frames(model: VideoCVAE, frames: Tensor, values: bool = True) -> None:
@@ -79,11 +105,12 @@ def _check_frames(model: VideoCVAE, frames: Tensor, values: bool = True) -> None
         raise ShapeError(f"frames are {tuple(frames.shape)}; expected (B, T, 3, {side}, {side})")
     if not frames.is_floating_point():
         raise ShapeError(f"frames are {frames.dtype}; expected floats in [0, 1]")
+    _check_type("frames", frames, model)
     if not values:
         return
     low, high = (bound.item() for bound in frames.detach().aminmax())
     # A comparison with NaN is false, and so is this whole.
-    if not (low >= 0 and high <= 1):
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         came = "hold NaN" if low != low or high != high else f"reach from {low:g} to {high:g}"
         raise ShapeError(f"frames {came}; expected floats in [0, 1]")
 
@@ -104,6 +131,7 @@ def _check_condition(
         raise ShapeError(f"the condition is {tuple(condition.shape)}; expected {expected}")
     if values:
         _check_finite(condition[:, :needed])  # what comes later is never read
+    _check_type("the condition", condition, model)
 
 
 def _check_finite(condition: Tensor) -> None:
@@ -112,3 +140,20 @@ def _check_finite(condition: Tensor) -> None:
     bad = int((~condition.isfinite()).sum())
     if bad:
         raise ShapeError(f"the condition holds NaN or infinity ({bad} x); expected finite floats")
+
+
+def _check_type(name: str, tensor: Tensor, model: VideoCVAE) -> None:
+    """Numbers of another precision than the weights fail deep inside, with no name."""
+    wanted = next(model.parameters()).dtype
+    if tensor.dtype != wanted:
+        be = "is" if name.startswith("the ") else "are"
+        short = str(wanted).removeprefix("torch.")
+        raise ShapeError(
+            f"{name} {be} {tensor.dtype}; expected {wanted}", mend=f"tensor.to(torch.{short})"
+        )
+
+
+def _check_flags(name: str, flags: Tensor, shape: tuple[int, ...]) -> None:
+    if flags.dtype != torch.bool or tuple(flags.shape) != shape:
+        came = f"{flags.dtype} {tuple(flags.shape)}"
+        raise ShapeError(f"{name} is {came}; expected booleans {shape}")

@@ -38,7 +38,7 @@ PARTS = {
 """The reference's name of each part, and ours."""
 
 
-def load_reference(model: VideoCVAE, states: Mapping[str, StateDict]) -> None:
+def load_reference(model: VideoCVAE, states: Mapping[str, StateDict], order: str = "hcz") -> None:
     """Takes over the weights of a public implementation; then the same inputs give the same
     outputs.
 
@@ -47,11 +47,16 @@ def load_reference(model: VideoCVAE, states: Mapping[str, StateDict]) -> None:
             either backbone and either prior.
         states: the state dict of each of `PARTS`, by the reference's names; `prior` where the
             model has one.
+        order: in which the frame predictor's inputs were joined there: encoding h, condition c
+            and latent z. It cannot be told from the weights, and the implementations of the
+            course differ; look for `frame_predictor(torch.cat(...))`. SVG has no c.
     Raises:
         RunError: a part or a tensor is missing, left over, or of another shape, or the model has
             parts that have no counterpart there; the message names it. The model is then as it
             was.
     """
+    if sorted(order) != ["c", "h", "z"]:
+        raise RunError(f"the order is {order!r}; expected h, c and z, such as 'hcz' or 'chz'")
     wanted = {name for name, own in PARTS.items() if getattr(model, own) is not None}
     if set(states) != wanted:
         raise RunError(
@@ -75,7 +80,16 @@ def load_reference(model: VideoCVAE, states: Mapping[str, StateDict]) -> None:
             if name in names:
                 renamed[f"{own}.{names[name]}"] = value
     _fits(model, renamed)
+    renamed["predictor.embed.weight"] = _as_hcz(model, renamed["predictor.embed.weight"], order)
     model.load_state_dict(renamed, strict=False)
+
+
+def _as_hcz(model: VideoCVAE, weight: Tensor, order: str) -> Tensor:
+    """The embedding's columns in our order."""
+    config = model.config
+    sizes = {"h": config.encoding_size, "c": model.condition_size, "z": config.latent_size}
+    blocks = weight.split([sizes[name] for name in order], dim=1)
+    return torch.cat([blocks[order.index(name)] for name in "hcz"], dim=1)
 
 
 def read_states(file: Path | str) -> dict[str, dict[str, Tensor]]:

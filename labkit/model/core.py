@@ -211,7 +211,7 @@ class Core(nn.Module):
 
     def _source(self, n_past: int) -> int:
         """The context frame whose skip features serve the steps after it."""
-        return 0 if self.config.skip == "first" else n_past - 1
+        return {"first": 0, "svg": max(0, n_past - 2)}.get(self.config.skip, n_past - 1)
 
     def _training_source(self, n_past: int, generator: torch.Generator | None) -> int:
         """The same in a training rollout, which may draw it."""

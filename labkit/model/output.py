@@ -45,7 +45,7 @@ class FlowOutput(nn.Module):
         previous: Float[Tensor, "N 3 H W"],
         anchor: Float[Tensor, "N 3 H W"],
     ) -> Float[Tensor, "N 3 H W"]:
-        """Returns frames in [0, 1]: a blend of frames in [0, 1] cannot leave it."""
+        """Returns frames in [0, 1], which a blend of such frames leaves by rounding alone."""
         fresh, flow, masks = maps.float().split((3, 2, 3), dim=1)
         # x_t = sum_k m_k * source_k,  m = softmax over k
         moved, kept, painted = masks.softmax(dim=1).chunk(3, dim=1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from labkit.model.gaussian import Gaussian
@@ -25,6 +25,8 @@ class Rollout:
     """p(z_t), (B, S, z), the same way"""
     log_variance: Float[Tensor, ""] | None = None
     """of p(x_t | z), where the model learns it"""
+    blind: Bool[Tensor, "B S"] | None = None
+    """steps whose z_t came from the prior, whatever the posterior says; None is none"""
 
 
 @dataclass(frozen=True)

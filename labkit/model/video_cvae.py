@@ -18,6 +18,7 @@ from torch import Tensor
 from labkit.model.arguments import (
     check_context,
     check_noise,
+    check_plan,
     check_rollout,
     check_samples,
     check_step,
@@ -59,17 +60,20 @@ class VideoCVAE(Core):
             noise: epsilon of the draws, (B, T-1, sum of `latent_sizes`), instead.
             blind: clips whose z_t come from the prior after the context, as they will in
                 predictions (the hybrid objective of Sohn et al. 2015); None is none of them.
-                Posterior and prior are told of them as of the others.
+                Posterior and prior are told of them as of the others, and `Rollout.blind` says
+                which steps these are: there the posterior was not used.
             trusted: look at no values of frames and condition, only at their shapes: to see them
                 is to wait for a GPU.
         Raises:
-            ShapeError: frames, condition or noise do not fit the model.
+            ShapeError: frames, condition, noise or the flags do not fit the model.
         """
         check_rollout(self, frames, condition, n_past, frames.shape[1] - n_past, not trusted)
         steps = self._conditions(condition, frames.shape[1])
+        check_plan(teacher_forced, blind, steps)
         fed = torch.as_tensor(teacher_forced).expand(steps.shape[:2]).clone()
         fed[:, :n_past] = True
         check_noise(self, noise, steps)
+        unseen = None if blind is None else _after_context(blind.to(frames.device), steps, n_past)
         made, q, p = self._unroll(
             frames,
             steps,
@@ -77,9 +81,9 @@ class VideoCVAE(Core):
             self._noise(steps, generator) if noise is None else noise,
             n_past,
             self._training_source(n_past, generator),
-            None if blind is None else _after_context(blind.to(frames.device), steps, n_past),
+            unseen,
         )
-        return Rollout(made, q, p, self.log_variance)
+        return Rollout(made, q, p, self.log_variance, unseen)
 
     def reconstruct(
         self,

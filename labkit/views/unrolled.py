@@ -108,7 +108,7 @@ def unrolled_graph(
             frame is known, from the posterior in any case.
         teacher_forced: feed the true x_{t-1} back after the context, not the prediction of it.
         skip: whose encoder features the decoder sees, as `model.skip`: "last_context",
-            "previous" or "first".
+            "previous", "first" or "svg".
         learned_prior: p_psi(z_t | x_{0:t-1}, c) instead of N(0, I).
         posterior_condition: whether the posterior sees the condition.
         condition_at: which condition leads to x_t: c_{t-1} ("previous") or c_t ("target").
@@ -128,7 +128,7 @@ def unrolled_graph(
         )
     for name, word, known in (
         ("z", z, ("prior", "posterior")),
-        ("skip", skip, ("last_context", "previous", "first")),
+        ("skip", skip, ("last_context", "previous", "first", "svg")),
         ("condition_at", condition_at, ("previous", "target")),
     ):
         if word not in known:
@@ -145,7 +145,8 @@ def unrolled_graph(
             _prior(nodes, edges, t, learned_prior, used=not inferred)
         _advance(nodes, edges, t)
         if t >= n_past or z == "posterior":
-            source = {"previous": t, "last_context": min(t, n_past), "first": 1}[skip]
+            last = {"previous": t, "last_context": n_past, "first": 1, "svg": max(1, n_past - 1)}
+            source = min(t, last[skip])
             _decode(nodes, edges, t, source)
     return UnrolledGraph(nodes, tuple(edges), n_past, steps)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -69,6 +70,23 @@ def test_the_kl_is_that_of_torch_and_that_of_draws() -> None:
     error = 5 * ratio.std(dim=0) / math.sqrt(len(z))
     assert ((ratio.mean(dim=0) - own_kl(q, p)).abs() < error).all()
     assert (error < 0.1 * own_kl(q, p)).all()  # fine enough to see a mistake
+
+
+@pytest.mark.parametrize("free_bits", [0.0, 1e3])
+def test_steps_that_did_not_use_the_posterior_pay_no_kl(free_bits: float) -> None:
+    """Sohn et al. (2015): a blind clip has a likelihood alone."""
+    rollout, targets = some_rollout()
+    steps = own_kl(rollout.posterior, rollout.prior)
+    blind = torch.zeros(steps.shape, dtype=torch.bool)
+    blind[0, 1:] = True
+    kl = KLConfig(free_bits=free_bits)
+    loss = negative_elbo(dataclasses.replace(rollout, blind=blind), targets, 0.5, "fixed", kl)
+    error, share = (rollout.frames - targets).pow(2).mean(), 1 - blind.float().mean()
+    nats = steps[~blind].mean()
+    torch.testing.assert_close(loss.kl, nats)
+    torch.testing.assert_close(loss.loss, error + 0.5 * share * nats.clamp_min(free_bits))
+    everyone = dataclasses.replace(rollout, blind=torch.ones_like(blind))
+    torch.testing.assert_close(negative_elbo(everyone, targets, 0.5).loss, error)
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.3])

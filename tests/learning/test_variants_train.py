@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "latent maps, learned prior": LEVELS | LEARNED,
     "skips of the last context frame": {"model.skip": "last_context"},
     "skips of the first frame": {"model.skip": "first"},
+    "skips of SVG's loop": {"model.skip": "svg"},
     "skips of a random context frame": {"model.skip": "random_context"},
     "aligned skips": {"model.align": True},
     "condition to the predictor alone": {"model.conditioning": "input"},

@@ -12,7 +12,7 @@ from torch import Tensor
 from labkit.config import Config, DataConfig, KLConfig, ModelConfig
 from labkit.errors import ConfigError, ShapeError
 from labkit.model import VideoCVAE
-from labkit.model.arguments import check_context, check_rollout
+from labkit.model.arguments import check_context, check_plan, check_rollout
 from labkit.presets import SMOKE
 
 
@@ -38,6 +38,9 @@ def with_value(tensor: Tensor, value: float) -> Tensor:
         (FRAMES[0], CONDITION, "frames are (2, 3, 64, 64); expected (B, T, 3, 64, 64)"),
         (FRAMES[:0], CONDITION[:0], "frames are (0, 2, 3, 64, 64); expected (B, T, 3, 64, 64)"),
         (FRAMES.mul(255).byte(), CONDITION, "frames are torch.uint8; expected floats in [0, 1]"),
+        (FRAMES.double(), CONDITION, "frames are torch.float64; expected torch.float32"),
+        (FRAMES.half(), CONDITION, "frames are torch.float16; expected torch.float32"),
+        (FRAMES, CONDITION.double(), "the condition is torch.float64; expected torch.float32"),
         (FRAMES * 255, CONDITION, "; expected floats in [0, 1]"),
         (with_value(FRAMES, -0.5), CONDITION, "frames reach from -0.5 to "),
         (with_value(FRAMES, 1.25), CONDITION, " to 1.25; expected floats in [0, 1]"),
@@ -94,6 +97,28 @@ def test_every_rollout_checks_what_it_is_given(model: VideoCVAE) -> None:
         model.step(state, CONDITION[:1, 0])
     with pytest.raises(ShapeError, match="NaN or infinity"):
         model.step(state, with_value(CONDITION[:, 0], float("nan")))
+
+
+def test_flags_that_do_not_fit_are_told(model: VideoCVAE) -> None:
+    clip = torch.rand(2, 6, 3, 64, 64)
+    for ratio in (0.5, 2):
+        with pytest.raises(ShapeError, match=f"teacher_forced is {ratio}; expected True, False"):
+            check_plan(ratio, None, CONDITION)
+    for flags in (torch.rand(2, 5), torch.ones(5, dtype=torch.bool), torch.ones(2, 6) > 0):
+        with pytest.raises(ShapeError, match="teacher_forced is torch"):
+            check_plan(flags, None, CONDITION[:, :5])
+    for flags in (torch.ones(2), torch.ones(1) > 0, torch.ones(3) > 0):
+        with pytest.raises(ShapeError, match="blind is torch"):
+            check_plan(True, flags, CONDITION[:, :5])
+    for flags in (True, torch.ones(2, 5) > 0):
+        model.rollout(clip, CONDITION, 2, teacher_forced=flags)
+
+
+def test_a_blend_may_leave_the_range_by_rounding(model: VideoCVAE) -> None:
+    """White frames, moved and blended, come out as 1.0000002: still a context."""
+    check_rollout(model, torch.ones_like(FRAMES) + 1e-6, CONDITION, 2, 4)
+    with pytest.raises(ShapeError, match=r"to 1.001; expected"):
+        check_rollout(model, torch.ones_like(FRAMES) + 1e-3, CONDITION, 2, 4)
 
 
 def test_too_few_frames_are_told_so(model: VideoCVAE) -> None:

@@ -2,7 +2,8 @@
 
 The reference networks below are test doubles, written from those implementations' module names
 and layers (SVG's `dcgan_64`, `vgg_64`, `lstm`, `gaussian_lstm`, and the course's variants of them);
-their rollout is the reference's own loop, one frame at a time.
+their rollout is SVG's own loop, one frame at a time, with the condition put in. The course's lets
+skip features freeze a frame later, at the last context frame.
 """
 
 from __future__ import annotations
@@ -145,6 +146,7 @@ class Reference(nn.Module):
 
     def __init__(self, config: ModelConfig, condition_size: int) -> None:
         super().__init__()
+        self.order = "hcz"
         self.encoder = ReferenceEncoder(config.backbone, G)
         self.decoder = ReferenceDecoder(config.backbone, G)
         self.frame_predictor = ReferenceLSTM(
@@ -181,7 +183,7 @@ class Reference(nn.Module):
         condition: Tensor,
         noise: Tensor,
         *,
-        last_frame_skip: bool,
+        skips_until: int,
         forced: bool,
         from_posterior: bool,
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
@@ -194,7 +196,7 @@ class Reference(nn.Module):
         for i in range(1, frames.shape[1]):
             known = forced or i <= N_PAST
             h, features = self.encoder(frames[:, i - 1] if known else made[-1])
-            if last_frame_skip or i <= N_PAST:
+            if i <= skips_until:  # "if opt.last_frame_skip or i < opt.n_past" in SVG's loop
                 skip = features
             epsilon = noise[:, i - 1]
             z = epsilon
@@ -204,7 +206,8 @@ class Reference(nn.Module):
             if from_posterior or i < N_PAST:
                 z, *told = self.posterior(self.encoder(frames[:, i])[0], epsilon)
                 posteriors.append(tuple(told))
-            g = self.frame_predictor(torch.cat([h, condition[:, i - 1], z], 1))
+            parts = {"h": h, "c": condition[:, i - 1], "z": z}
+            g = self.frame_predictor(torch.cat([parts[name] for name in self.order], 1))
             made.append(self.decoder(g, skip))
         return torch.stack(made, 1), posteriors, priors
 
@@ -251,7 +254,8 @@ def test_same_weights_and_inputs_give_the_same_outputs(
     load_reference(model, reference.states())
     frames, condition, noise = draws(condition_size)
     monkeypatch.setattr(model, "_noise", lambda steps, *_, zero=False: noise * (0 if zero else 1))
-    skip = {"last_frame_skip": config.skip == "previous"}
+    until = {"previous": 99, "last_context": N_PAST, "svg": N_PAST - 1}[config.skip]
+    skip = {"skips_until": until}
 
     def close(ours: Tensor, theirs: Tensor) -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
@@ -280,6 +284,28 @@ def test_same_weights_and_inputs_give_the_same_outputs(
     # Were z not heard, everything above would be easy.
     heard = (predictions[0] - predictions[1]).abs().amax(dim=(0, 2, 3, 4))
     assert (heard > 1e-3).all()
+
+
+@pytest.mark.parametrize("order", ["hcz", "chz", "hzc", "zch"])
+def test_any_order_of_the_predictor_s_inputs(order: str, monkeypatch) -> None:
+    """Weights made for another order have the same shapes, and would load without a word."""
+    config, condition_size = CASES["course, dcgan64"]
+    reference, model = make(config, condition_size)
+    reference.order = order
+    load_reference(model, reference.states(), order=order)
+    frames, condition, noise = draws(condition_size)
+    monkeypatch.setattr(model, "_noise", lambda *_, **__: noise)
+    expected, _, _ = reference.run(
+        frames, condition, noise, forced=False, from_posterior=False, skips_until=N_PAST
+    )
+    with torch.no_grad():
+        made = model.predict(frames[:, :N_PAST], condition, HORIZON)
+    torch.testing.assert_close(made, expected[:, N_PAST - 1 :], atol=1e-5, rtol=0)
+
+
+def test_an_order_that_is_none_is_told(states) -> None:
+    with pytest.raises(RunError, match="order is 'hc'; expected h, c and z"):
+        load_reference(VideoCVAE(*SMALL), states, order="hc")
 
 
 SMALL = CASES["svg, fixed prior, dcgan64"]

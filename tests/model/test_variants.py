@@ -21,7 +21,7 @@ OPTIONS: dict[str, tuple] = {
     "predictor_norm": ("none", "batch", "group"),
     "prior": ("fixed", "learned"),
     "latent_levels": (1, 2, 3),
-    "skip": ("last_context", "previous", "first", "random_context"),
+    "skip": ("last_context", "previous", "first", "svg", "random_context"),
     "align": (False, True),
     "conditioning": ("input", "film", "conv"),
     "posterior_condition": (False, True),

@@ -78,6 +78,7 @@ def test_which_frame_is_fed_back(z) -> None:
         ("last_context", ["enc2", "enc2", "enc2"]),
         ("previous", ["enc2", "enc3", "enc4"]),
         ("first", ["enc1", "enc1", "enc1"]),
+        ("svg", ["enc1", "enc1", "enc1"]),
     ],
 )
 def test_where_the_skip_connections_come_from(skip, sources) -> None:
