@@ -142,7 +142,7 @@ def collapse_in_words(latents: LatentUse) -> str:
         f"that sees its target is {latents.posterior_gain:+.2f} dB from one that does not. The "
         "latent z carries nothing: all samples are alike. Try latent maps, as the preset `latent` "
         "has them: --model.observation optimal --model.latent-levels 3 --model.prior learned "
-        "--kl.schedule constant --kl.hybrid 0.5"
+        "--kl.schedule constant --kl.max-weight 6 --kl.hybrid 0.5"
     )
 
 
