@@ -105,10 +105,11 @@ class ModelConfig(Checked):
     posterior_condition: bool = False
     """let the posterior see the condition, q(z_t | x_{1:t}, c), as the CVAE's equation says;
     the course's sample code leaves it out"""
-    output: Literal["sigmoid", "flow", "cdna"] = "sigmoid"
+    output: Literal["sigmoid", "flow", "cdna", "layer"] = "sigmoid"
     """paint every pixel anew; or blend, under predicted masks, the previous frame moved by a
     dense flow or by a few learned kernels (CDNA, Finn et al. 2016), the last context frame and
-    fresh pixels"""
+    fresh pixels; layer: as flow, and besides a layer that is cut out of the last context frame and
+    carried as a whole to where the condition says"""
     observation: Literal["fixed", "learned", "optimal"] = "fixed"
     """variance of p(x_t | z): fixed, so that the loss is the mean squared error (the course);
     or one number, learned, or the one that is best for each batch (sigma-VAE, Rybkin et al.

@@ -55,7 +55,7 @@ DEMO = Config(
         skip="previous",
         conditioning="film",
         posterior_condition=True,
-        output="flow",
+        output="layer",
         observation="optimal",
         normalise_condition=True,
     ),

@@ -194,9 +194,15 @@ class Decoder(nn.Module):
         last: nn.Module
         if self.upsample:
             last = nn.ConvTranspose2d(w, out_channels, 3, padding=1)
-        else:
+        elif config.output == "sigmoid":
             last = Join(nn.ConvTranspose2d(2 * w, out_channels, 4, stride=2, padding=1), w)
+        else:
+            last = Join(nn.Conv2d(2 * w, w, 3, padding=1), w)
         self.to_output = last
+        # Pixels that are moved again at every step must not show a transposed convolution's
+        # checkerboard: enlarged first, then convolved (Odena et al. 2016).
+        enlarged = config.output != "sigmoid" and not self.upsample
+        self.enlarged = nn.Conv2d(w, out_channels, 3, padding=1) if enlarged else None
         joined = [plan[0] * w for plan in plans[self.from_map :]]
         self.aligners = nn.ModuleList(Aligner(c) for c in joined if config.align)
         self.levels = nn.ModuleList(
@@ -247,7 +253,11 @@ class Decoder(nn.Module):
                 x = block(x, cue)
         if self.upsample:
             return self.to_output(x)
-        return self._joined(x, count - 1, self.to_output, skips.at(0))
+        x = self._joined(x, count - 1, self.to_output, skips.at(0))
+        if self.enlarged is None:
+            return x
+        x = F.interpolate(F.leaky_relu(x, 0.2), scale_factor=2, mode="bilinear")
+        return self.enlarged(x)
 
     def _joined(
         self, x: Float[Tensor, "N _ _ _"], number: int, join: Join, skip: Tensor

@@ -42,7 +42,10 @@ class Core(nn.Module):
         side, vgg = config.frame_size // 8, config.backbone == "vgg64"
         vector = config.predictor == "lstm"
         g_size = config.encoding_size if vector else 4 * config.width * side**2
-        self.output = make_output(config.output, g_size)
+        stages = (1, 2, 4, 8)  # widths of the encoder's maps, in the backbone's
+        self.output = make_output(
+            config.output, g_size, condition_size, [n * config.width for n in stages]
+        )
         self.encoder = Encoder(config)
         self.decoder = Decoder(config, self.output.in_channels, condition_size)
         told = condition_size + config.latent_size
@@ -125,6 +128,13 @@ class Core(nn.Module):
             rearrange(h, unfold, b=clips), [rearrange(each, unfold, b=clips) for each in maps]
         )
 
+    def _anchors(
+        self, context: Float[Tensor, "B S 3 H W"], features: Features
+    ) -> Float[Tensor, "B S _ H W"]:
+        """What the output keeps of each context frame."""
+        maps = [each.flatten(0, 1) for each in features.maps]
+        return self.output.keep(context.flatten(0, 1), maps).unflatten(0, context.shape[:2])
+
     def _infer(self, h: Float[Tensor, "B S g"], steps: Float[Tensor, "B S C"]) -> Gaussian:
         """q_phi(z_t | x_{1:t}, c) of S steps from t = 1, (B, S, z)."""
         inputs = torch.cat([h, steps], dim=-1) if self.config.posterior_condition else h
@@ -161,7 +171,8 @@ class Core(nn.Module):
         fed: Float[Tensor, "B S 3 H W"],
         features: Features,
         skips: Skips,
-        anchor: Float[Tensor, "B S 3 H W"],
+        anchor: Float[Tensor, "B S _ H W"],
+        departure: Float[Tensor, "B S C"],
         steps: Float[Tensor, "B S C"],
         noise: Float[Tensor, "B S _"],
         q: Gaussian | None,
@@ -170,6 +181,9 @@ class Core(nn.Module):
         blind: Bool[Tensor, "B S"] | None = None,
     ) -> tuple[Float[Tensor, "B S 3 H W"], Gaussian | None, Gaussian | None, Memory]:
         """S steps whose inputs are all there: g_t as above, x^_t = Dec(g_t, skips).
+
+        `anchor` is what the output keeps of the last context frame, and `departure` the condition
+        of the first step out of it: how that of each step differs says how far things have come.
 
         Returns the frames; q of all levels and p of all levels where there is a q; the state.
         """
@@ -182,7 +196,8 @@ class Core(nn.Module):
         )
         g = g.flatten(0, 1)
         maps = self.decoder(g, skips, cue, levels)
-        frames = self.output(maps, g.flatten(1), fed.flatten(0, 1), anchor.flatten(0, 1))
+        told = torch.cat([steps, steps - departure], dim=-1).flatten(0, 1)
+        frames = self.output(maps, g.flatten(1), fed.flatten(0, 1), anchor.flatten(0, 1), told)
         frames = frames.unflatten(0, fed.shape[:2])
         if q is None:
             return frames, None, None, memory

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labkit.model.warping import warp
+
+Maps = Sequence[Float[Tensor, "N _ _ _"]]
+"""The encoder's feature maps of a frame, finest first."""
 
 CDNA_KERNELS = 4
 """Kernels of a CDNA output."""
@@ -16,7 +21,19 @@ CDNA_SIDE = 9
 that such a kernel can reach, and never within the 2 of a kernel of side 5."""
 
 
-class PaintedOutput(nn.Module):
+class Output(nn.Module):
+    """What all outputs have."""
+
+    in_channels: int
+    """of the decoder's map"""
+
+    def keep(self, frames: Float[Tensor, "N 3 H W"], maps: Maps) -> Float[Tensor, "N _ H W"]:
+        """What it keeps of a context frame for the steps to come, made once a clip: the anchor
+        that `forward` is given. The frame itself comes first."""
+        return frames
+
+
+class PaintedOutput(Output):
     """Every pixel anew: a sigmoid (SVG, and the course's sample code)."""
 
     in_channels = 3
@@ -27,12 +44,13 @@ class PaintedOutput(nn.Module):
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
         anchor: Float[Tensor, "N 3 H W"],
+        told: Float[Tensor, "N _"] | None = None,
     ) -> Float[Tensor, "N 3 H W"]:
         """Returns frames in (0, 1)."""
         return maps.float().sigmoid()
 
 
-class FlowOutput(nn.Module):
+class FlowOutput(Output):
     """A blend of three sources under masks that sum to 1 at each pixel, after Finn et al. 2016:
     the previous frame moved by a dense flow, the last context frame, and fresh pixels."""
 
@@ -44,6 +62,7 @@ class FlowOutput(nn.Module):
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
         anchor: Float[Tensor, "N 3 H W"],
+        told: Float[Tensor, "N _"] | None = None,
     ) -> Float[Tensor, "N 3 H W"]:
         """Returns frames in [0, 1], which a blend of such frames leaves by rounding alone."""
         fresh, flow, masks = maps.float().split((3, 2, 3), dim=1)
@@ -52,7 +71,7 @@ class FlowOutput(nn.Module):
         return moved * warp(previous, flow) + kept * anchor + painted * fresh.sigmoid()
 
 
-class CDNAOutput(nn.Module):
+class CDNAOutput(Output):
     """Convolutional dynamic neural advection (Finn et al. 2016): the previous frame under a few
     kernels, each made from the predicted encoding and the same at every pixel; blended, under
     masks that sum to 1, with the last context frame and fresh pixels."""
@@ -69,6 +88,7 @@ class CDNAOutput(nn.Module):
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
         anchor: Float[Tensor, "N 3 H W"],
+        told: Float[Tensor, "N _"] | None = None,
     ) -> Float[Tensor, "N 3 H W"]:
         """Returns frames in [0, 1]."""
         n, _, height, width = previous.shape
@@ -86,8 +106,109 @@ class CDNAOutput(nn.Module):
         return blend + m[:, -2:-1] * anchor + m[:, -1:] * fresh.sigmoid()
 
 
-def make_output(kind: str, encoding_size: int) -> PaintedOutput | FlowOutput | CDNAOutput:
-    """The output of that kind: `sigmoid`, `flow` or `cdna`."""
+class LayerOutput(Output):
+    """FlowOutput with one source more: a layer, cut out of the last context frame and carried as
+    a whole (layers: Wang & Adelson 1994; a picture moved by few numbers: the spatial transformer
+    predictor of Finn et al. 2016).
+
+    A mask is cut from the encoder's features of that frame, once a clip: in practice it finds
+    the arm. At each step frame and mask are shifted, scaled and sheared together, by four numbers
+    that are made from g, from the condition and from what has changed in it since that frame.
+    However far the horizon, the layer is read from a frame that was seen, and is as sharp; what is
+    warped from prediction to prediction blurs.
+    """
+
+    in_channels = 3 + 2 + 4  # fresh pixels, flow, masks
+
+    def __init__(
+        self, encoding_size: int, condition_size: int, channels: Sequence[int], hidden: int = 32
+    ) -> None:
+        """
+        Args:
+            encoding_size: of g.
+            condition_size: C.
+            channels: of the encoder's maps that the mask is cut from, finest first.
+            hidden: units between g, the condition and the four numbers.
+        """
+        super().__init__()
+        self.squeeze = nn.ModuleList(nn.Conv2d(each, 16, 1) for each in channels)
+        self.mask = nn.Sequential(
+            nn.Conv2d(16 + 3, 16, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(16, 1, 3, padding=1),
+        )
+        self.from_g = nn.Linear(encoding_size, hidden)
+        self.to_pose = nn.Linear(hidden, 4)
+        self.from_told = nn.Linear(2 * condition_size, hidden) if condition_size else None
+        # Most of it is linear: an arm that goes twice as far is shifted twice as far.
+        self.direct = nn.Linear(2 * condition_size, 4) if condition_size else None
+        for each in filter(None, (self.to_pose, self.direct)):  # nothing moves at first
+            nn.init.zeros_(each.weight)
+            nn.init.zeros_(each.bias)
+
+    def keep(self, frames: Float[Tensor, "N 3 H W"], maps: Maps) -> Float[Tensor, "N 4 H W"]:
+        """The frame and the logit of its mask."""
+        parts = [squeeze(each) for squeeze, each in zip(self.squeeze, maps, strict=False)]
+        size = frames.shape[-2:]
+        full = [F.interpolate(x, size, mode="bilinear", align_corners=False) for x in parts]
+        features = F.leaky_relu(torch.stack(full).sum(0), 0.2)
+        return torch.cat([frames, self.mask(torch.cat([features, frames], dim=1)).float()], dim=1)
+
+    def forward(
+        self,
+        maps: Float[Tensor, "N 9 H W"],
+        g: Float[Tensor, "N g"],
+        previous: Float[Tensor, "N 3 H W"],
+        anchor: Float[Tensor, "N 4 H W"],
+        told: Float[Tensor, "N _"] | None = None,
+    ) -> Float[Tensor, "N 3 H W"]:
+        """Returns frames in [0, 1]. `told` is the condition, (N, C), and what has changed in it
+        since the anchor, (N, C) more; None is no condition."""
+        fresh, flow, masks = maps.float().split((3, 2, 4), dim=1)
+        laid = self.carried(anchor, g, told)
+        # Where the layer was cut from, the last context frame does not show the ground.
+        zero = torch.zeros_like(anchor[:, :1])
+        bias = torch.cat([zero, -anchor[:, 3:], zero, laid[:, 3:]], dim=1)
+        moved, kept, painted, layer = (masks + bias).softmax(dim=1).chunk(4, dim=1)
+        composed = moved * warp(previous, flow) + kept * anchor[:, :3] + painted * fresh.sigmoid()
+        return composed + layer * laid[:, :3]
+
+    def carried(
+        self,
+        anchor: Float[Tensor, "N 4 H W"],
+        g: Float[Tensor, "N g"],
+        told: Float[Tensor, "N c"] | None,
+    ) -> Float[Tensor, "N 4 H W"]:
+        """Frame and mask where the layer is by now."""
+        height, width = anchor.shape[-2:]
+        with torch.autocast(g.device.type, enabled=False):
+            hidden, linear = self.from_g(g.float()), 0.0
+            if told is not None and self.from_told is not None and self.direct is not None:
+                hidden, linear = hidden + self.from_told(told.float()), self.direct(told.float())
+            pose = self.to_pose(F.leaky_relu(hidden, 0.2)) + linear
+        # Where each pixel is read, in half frames from the middle of the anchor:
+        # x' = (1 + a) x + b y + s,  y' = (1 + a) y + r
+        a, b, s, r = (each[:, None, None] for each in pose.unbind(dim=1))
+        x = torch.linspace(-1, 1, width, device=pose.device)[None, None, :]
+        y = torch.linspace(-1, 1, height, device=pose.device)[None, :, None]
+        scale = 1 + 0.5 * a
+        grid = torch.stack([scale * x + 0.5 * b * y + 2 * s, scale * y + 2 * r + 0 * x], dim=-1)
+        return F.grid_sample(anchor, grid, padding_mode="border", align_corners=True)
+
+
+def make_output(
+    kind: str, encoding_size: int, condition_size: int, channels: Sequence[int]
+) -> Output:
+    """The output of that kind: `sigmoid`, `flow`, `cdna` or `layer`.
+
+    Args:
+        kind: which.
+        encoding_size: of g.
+        condition_size: columns of the condition.
+        channels: of the encoder's maps, finest first.
+    """
+    if kind == "layer":
+        return LayerOutput(encoding_size, condition_size, channels[:3])
     if kind == "cdna":
         return CDNAOutput(encoding_size)
     return FlowOutput() if kind == "flow" else PaintedOutput()

@@ -62,11 +62,13 @@ class RolloutState:
     """x_{t-1}: the last context frame, then the last prediction"""
     features: Features | None
     """of it, (B, 1, ...), where they are known already"""
-    anchor: Float[Tensor, "B 3 H W"]
-    """the last context frame"""
+    anchor: Float[Tensor, "B _ H W"]
+    """what the output keeps of the last context frame, itself first"""
     skips: Sequence[Tensor]
     """prepared skip features that serve every step; empty where each frame brings its own"""
     memory: Memory
+    departure: Float[Tensor, "B 1 C"] | None = None
+    """the condition of the first step after the context; None before it"""
 
     def repeat(self, copies: int) -> RolloutState:
         """Each clip that many times in a row."""
@@ -83,6 +85,7 @@ class RolloutState:
             spread(self.anchor, copies),
             [spread(each, copies) for each in self.skips],
             Memory(cell(self.memory.predictor), cell(self.memory.prior)),
+            None if self.departure is None else spread(self.departure, copies),
         )
 
 

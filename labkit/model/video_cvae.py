@@ -11,6 +11,8 @@ The family of SVG (Denton & Fergus 2018) with the robot's condition c. For t = 1
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -212,8 +214,9 @@ class VideoCVAE(Core):
         source = self._source(n_past)
         own = self.config.skip == "previous"
         skips = [] if own else self.decoder.prepare(encoded[source : source + 1].maps)
-        last = context[:, -1]
-        state = RolloutState(last, encoded[n_past - 1 :], last, skips, Memory()).repeat(samples)
+        latest = encoded[n_past - 1 :]
+        anchor = self._anchors(context[:, -1:], latest)[:, 0]
+        state = RolloutState(context[:, -1], latest, anchor, skips, Memory()).repeat(samples)
         if n_past == 1:
             return state
         # Of the steps within the context only the recurrent state is of use: nothing is decoded.
@@ -221,18 +224,20 @@ class VideoCVAE(Core):
         earlier = self._heard(encoded).repeat(samples)
         q = self._infer(earlier.h[:, 1:], steps[:, inner])
         _, _, memory = self._recur(earlier[inner], steps[:, inner], noise[:, inner], q, Memory())
-        return RolloutState(state.frame, state.features, state.anchor, state.skips, memory)
+        return dataclasses.replace(state, memory=memory)
 
     def _step(
         self, state: RolloutState, steps: Float[Tensor, "B 1 C"], noise: Float[Tensor, "B 1 z"]
     ) -> tuple[Float[Tensor, "B 3 S S"], RolloutState]:
         features = state.features or self._encode(state.frame[:, None])
         maps = state.skips or self.decoder.prepare(features.maps)
+        departure = steps if state.departure is None else state.departure
         frames, _, _, memory = self._advance(
             state.frame[:, None],
             features,
             Skips(maps, [0]),
             state.anchor[:, None],
+            departure,
             steps,
             noise,
             None,
@@ -240,7 +245,7 @@ class VideoCVAE(Core):
             state.memory,
         )
         frame = frames[:, 0]
-        return frame, RolloutState(frame, None, state.anchor, state.skips, memory)
+        return frame, RolloutState(frame, None, state.anchor, state.skips, memory, departure)
 
     def _unroll(
         self,
@@ -259,6 +264,7 @@ class VideoCVAE(Core):
         targets = [each[:, 1:] for each in self._level_maps(encoded)]
         own = self.config.skip == "previous"
         fixed = [] if own else self.decoder.prepare(encoded[:n_past].maps)
+        kept = self._anchors(frames[:, :n_past], encoded[slice(n_past)])
         n_steps, all_true = steps.shape[1], fed_true.all(dim=0).tolist()
         # Steps whose input is known need not wait for one another: all in one call.
         lead = all_true.index(False) if False in all_true else n_steps
@@ -280,12 +286,13 @@ class VideoCVAE(Core):
                 if own
                 else Skips(fixed, seen)
             )
-            anchors = frames[:, [min(t, n_past - 1) for t in range(start, stop)]]
+            last_seen = [min(t, n_past - 1) for t in range(start, stop)]
             *result, memory = self._advance(
                 fed,
                 features,
                 skips,
-                anchors,
+                kept[:, last_seen],
+                steps[:, last_seen],
                 steps[:, part],
                 noise[:, part],
                 q[:, part],

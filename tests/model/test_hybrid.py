@@ -50,7 +50,7 @@ def test_a_blind_free_running_clip_is_its_prediction(name, clips) -> None:
             ).frames[:, N_PAST - 1 :]
             for of in ([False, False], [True, True])
         )
-    torch.testing.assert_close(blind, told, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(blind, told, atol=1e-4, rtol=1e-4)  # sums in another order
     assert (seeing - told).abs().amax() > 1e-3
 
 

@@ -50,6 +50,7 @@ VARIANTS = {
         output="cdna",
         condition_at="target",
     ),
+    "layer": dataclasses.replace(PLAIN, predictor="convlstm", skip="previous", output="layer"),
 }
 
 

@@ -25,7 +25,7 @@ OPTIONS: dict[str, tuple] = {
     "align": (False, True),
     "conditioning": ("input", "film", "conv"),
     "posterior_condition": (False, True),
-    "output": ("sigmoid", "flow", "cdna"),
+    "output": ("sigmoid", "flow", "cdna", "layer"),
     "observation": ("fixed", "learned", "optimal"),
     "condition_at": ("previous", "target"),
     "normalise_condition": (False, True),

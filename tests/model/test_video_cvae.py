@@ -117,10 +117,10 @@ def test_which_frames_the_decoder_is_given(skip, forced, clips, monkeypatch) -> 
     model = make(dataclasses.replace(TINY, skip=skip))
     fed, anchors, finest = [], [], []
 
-    def output(maps, g, previous, anchor, plain=model.output.forward):
+    def output(maps, g, previous, anchor, told, plain=model.output.forward):
         fed.append(previous.unflatten(0, (2, -1)))
-        anchors.append(anchor.unflatten(0, (2, -1)))
-        return plain(maps, g, previous, anchor)
+        anchors.append(anchor[:, :3].unflatten(0, (2, -1)))
+        return plain(maps, g, previous, anchor, told)
 
     def decode(g, skips, cue=None, levels=None, plain=model.decoder.forward):
         finest.append(skips.at(0))

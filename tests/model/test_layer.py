@@ -1,0 +1,135 @@
+"""A layer cut from the last context frame and carried by the condition."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from labkit.model.output import LayerOutput
+from labkit.presets import SMOKE
+from tests.model.shaken import CONDITION_SIZE, shaken, two_clips
+
+SIDE, C = 16, 3
+MOVED, KEPT, FRESH, LAYER = range(4)
+
+
+def carrying(*, change: Tensor | None = None) -> LayerOutput:
+    """An output whose layer is shifted by `change`, (2, C), times the change of the condition."""
+    torch.manual_seed(0)
+    output = LayerOutput(5, C, (2, 4))
+    with torch.no_grad():
+        if change is not None:
+            output.direct.weight[2:, C:] = change
+    return output
+
+
+def choosing(source: int) -> Tensor:
+    """Decoder's maps that want one source everywhere, with no flow and black fresh pixels."""
+    maps = torch.zeros(2, LayerOutput.in_channels, SIDE, SIDE)
+    maps[:, :3] = -100.0
+    maps[:, 5 + source] = 100.0
+    return maps
+
+
+@pytest.fixture
+def frames() -> Tensor:
+    return torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+
+
+def with_mask(frames: Tensor, logit: float) -> Tensor:
+    return torch.cat([frames, torch.full_like(frames[:, :1], logit)], dim=1)
+
+
+def test_what_is_kept_of_a_frame_is_itself_and_one_logit_a_pixel(frames) -> None:
+    output = carrying()
+    maps = [torch.rand(2, 2, SIDE // 2, SIDE // 2), torch.rand(2, 4, SIDE // 4, SIDE // 4)]
+    kept = output.keep(frames, maps)
+    assert kept.shape == (2, 4, SIDE, SIDE)
+    assert torch.equal(kept[:, :3], frames)
+    coarse = output.keep(frames, [maps[0], maps[1] + 1])
+    assert not torch.allclose(coarse[:, 3], kept[:, 3])  # every map is heard
+
+
+def test_at_first_the_layer_lies_where_it_was_cut(frames) -> None:
+    told = torch.randn(2, 2 * C)
+    made = carrying()(choosing(LAYER), torch.randn(2, 5), frames, with_mask(frames, 0.0), told)
+    torch.testing.assert_close(made, frames, atol=1e-5, rtol=0)
+
+
+def test_it_is_shifted_by_what_has_changed_in_the_condition(frames) -> None:
+    # Shifts are in frames; between the outer pixels' centres there are SIDE - 1 pixels.
+    change = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]) / (SIDE - 1)
+    told = torch.zeros(2, 2 * C)
+    told[0, C:] = torch.tensor([3.0, -2.0, 7.0])  # read 3 columns to the right, 2 rows higher
+    previous = torch.zeros_like(frames)
+    output = carrying(change=change)
+    made = output(choosing(LAYER), torch.randn(2, 5), previous, with_mask(frames, 0.0), told)
+    torch.testing.assert_close(made[0, :, 2:, :-3], frames[0, :, :-2, 3:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(made[1], frames[1], atol=1e-5, rtol=0)
+
+
+def test_the_mask_is_carried_with_it_and_lifted_from_where_it_was(frames) -> None:
+    """With no wish of the decoder's, it shows the layer where the mask has come to, and the last
+    context frame is not shown where it was cut out."""
+    anchor = with_mask(frames, 0.0)
+    anchor[:, 3, :, 2:6] = 50.0
+    change = torch.tensor([[-8.0, 0, 0], [0, 0, 0]]) / (SIDE - 1)  # 8 columns to the right
+    told = torch.zeros(2, 2 * C)
+    told[:, C] = 1.0
+    white = torch.ones_like(frames)
+    maps = choosing(LAYER)
+    maps[:, :3] = 100.0  # fresh pixels: white, as the previous frame
+    maps[:, 5:] = torch.tensor([0.0, 0, 0, -20])[:, None, None]
+    made = carrying(change=change)(maps, torch.zeros(2, 5), white, anchor, told)
+    torch.testing.assert_close(made[..., 10:14], frames[..., 2:6], atol=1e-5, rtol=0)
+    torch.testing.assert_close(made[..., 2:6], white[..., 2:6])
+    third = (2 * white + frames) / 3  # the context frame beside two white sources
+    torch.testing.assert_close(made[..., 6:10], third[..., 6:10], atol=1e-5, rtol=0)
+
+
+def test_nothing_leaves_the_range(frames) -> None:
+    output = carrying()
+    for part in (output.to_pose, output.direct):
+        nn.init.normal_(part.weight)
+    maps = 5 * torch.randn(2, LayerOutput.in_channels, SIDE, SIDE)
+    made = output(maps, torch.randn(2, 5), frames.round(), with_mask(frames.round(), 3.0))
+    assert made.min() >= -1e-6
+    assert made.max() <= 1 + 1e-6
+
+
+def test_with_no_condition_g_alone_carries_it(frames) -> None:
+    output = LayerOutput(5, 0, (2, 4))
+    nn.init.normal_(output.to_pose.weight)
+    anchor, told = with_mask(frames, 0.0), torch.zeros(2, 0)
+    one, other = (output.carried(anchor, g, told) for g in torch.randn(2, 2, 5))
+    assert not torch.allclose(one, other)
+
+
+@pytest.mark.parametrize("where", ["previous", "target"])
+@pytest.mark.parametrize("n_past", [1, 3])
+def test_change_is_counted_from_the_first_step_out_of_the_last_context_frame(
+    where, n_past, monkeypatch
+) -> None:
+    model = shaken(dataclasses.replace(SMOKE.model, condition_at=where))
+    frames, condition = two_clips(n_past + 3, SMOKE.model.frame_size)
+    seen: list[Tensor] = []
+
+    def output(maps, g, previous, anchor, told, plain=model.output.forward):
+        seen.append(told.unflatten(0, (2, -1)))
+        return plain(maps, g, previous, anchor, told)
+
+    monkeypatch.setattr(model.output, "forward", output)
+    first = n_past - 1 + (where == "target")
+    rows = model._scaled(condition[:, first : first + 3])
+    expected = torch.cat([rows, rows - rows[:, :1]], dim=-1)
+    with torch.no_grad():
+        model.predict(frames[:, :n_past], condition, 3)
+        assert torch.equal(torch.cat(seen, dim=1), expected)
+        for forced in (True, False):
+            seen.clear()
+            model.rollout(frames, condition, n_past, teacher_forced=forced)
+            assert torch.equal(torch.cat(seen, dim=1)[:, n_past - 1 :], expected)
+    assert expected.shape[-1] == 2 * CONDITION_SIZE
