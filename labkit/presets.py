@@ -78,7 +78,7 @@ DEMO = Config(
 LATENT = dataclasses.replace(
     DEMO,
     model=dataclasses.replace(DEMO.model, prior="learned", latent_levels=3),
-    kl=KLConfig(schedule="constant", max_weight=6.0, hybrid=0.5),
+    kl=KLConfig(schedule="constant", max_weight=1.0, hybrid=0.5),
     training=dataclasses.replace(DEMO.training, updates_per_epoch=100, validate_every=5),
 )
 """DEMO with a latent that is used: latent maps besides the vector, a learned prior, and half of the

@@ -57,7 +57,9 @@ with torch.no_grad():
     g, state = model.predictor(h[:, None], torch.cat([c, z], dim=-1))
     skips = Skips(model.decoder.prepare([each[:, None] for each in features]), source=[0])
     maps = model.decoder(g[:, 0], skips, model.cue(c[:, 0]))
-    predicted = model.output(maps, g[:, 0], previous=frames[:, 0], anchor=frames[:, 0])
+    anchor = model.output.keep(frames[:, 0], features)  # what it draws on later: section 3.7
+    told = torch.cat([c, c - c], dim=-1)[:, 0]  # the condition, and its change since the anchor
+    predicted = model.output(maps, g[:, 0], frames[:, 0], anchor, told)
 
 named = {"x_0": frames[:, 0], "h_0": h, "q mean": q.mean, "z_1": z, "g_1": g, "maps": maps}
 for name, tensor in (named | {"predicted x_1": predicted}).items():
@@ -248,4 +250,37 @@ Image(png_bytes(filmstrip({"moved 3 t pixels": to_uint8(moved_frames.clamp(0, 1)
 
 # %% [markdown]
 # Beyond its border the frame is repeated: such places are what masks and fresh pixels are for.
+#
+# A frame that is moved again at every step blurs, and after ten of them the arm would be a smear.
+# The `demo` preset has `output="layer"`: a mask, made once from the last context frame, cuts a
+# *layer* out of it, and at each step frame and mask are shifted, scaled and sheared as a whole. By
+# how much follows from the condition, and from what has changed in it since that frame. Nobody
+# told the network what an arm is. Here is what the demo's weights (notebook 05) have come to cut
+# out, on a test clip, and where they carry it:
+
+# %%
+from pathlib import Path
+
+from labkit.data.simulator import SPLIT_OFFSETS
+from labkit.learning import load_model
+
+trained, settings = load_model(Path("demo_run"))
+one = simulate_clip(seed=1, index=SPLIT_OFFSETS["test"] + 2)
+clip, its_condition = window_of(one, settings, "test clip 2")
+layers = []
+
+
+def note_the_layer(output, inputs):
+    _, g, _, anchor, told = inputs
+    layers.append(output.carried(anchor, g, told))
+
+
+trained.output.register_forward_pre_hook(note_the_layer)
+with torch.no_grad():
+    made = trained.predict(clip[:, :2], its_condition, 10, sample=False)[0]
+colour, mask = torch.cat(layers)[:, :3], torch.cat(layers)[:, 3:].sigmoid()
+rows = {"what happened": clip[0, 2:], "predicted": made, "the layer": colour * mask + 1 - mask}
+Image(png_bytes(filmstrip({name: to_uint8(each) for name, each in rows.items()}, scale=2)))
+
+# %% [markdown]
 # Next: [04_training](04_training.ipynb), how the weights get their values.

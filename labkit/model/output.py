@@ -19,6 +19,8 @@ CDNA_KERNELS = 4
 CDNA_SIDE = 9
 """Their height and width in pixels: an arm moves up to 6 pixels a frame, hardly more than the 4
 that such a kernel can reach, and never within the 2 of a kernel of side 5."""
+CORRECTION = 0.1
+"""Frames by which a layer's shift may differ from what is linear in the condition."""
 
 
 class Output(nn.Module):
@@ -140,11 +142,13 @@ class LayerOutput(Output):
         self.from_g = nn.Linear(encoding_size, hidden)
         self.to_pose = nn.Linear(hidden, 4)
         self.from_told = nn.Linear(2 * condition_size, hidden) if condition_size else None
-        # Most of it is linear: an arm that goes twice as far is shifted twice as far.
-        self.direct = nn.Linear(2 * condition_size, 4) if condition_size else None
-        for each in filter(None, (self.to_pose, self.direct)):  # nothing moves at first
-            nn.init.zeros_(each.weight)
-            nn.init.zeros_(each.bias)
+        # Most of it is linear: an arm that goes twice as far is shifted twice as far. No constant:
+        # one would carry the layer out of the frame, to show its border as ground.
+        self.direct = nn.Linear(2 * condition_size, 4, bias=False) if condition_size else None
+        for parameter in self.to_pose.parameters():  # nothing moves at first
+            nn.init.zeros_(parameter)
+        if self.direct is not None:
+            nn.init.zeros_(self.direct.weight)
 
     def keep(self, frames: Float[Tensor, "N 3 H W"], maps: Maps) -> Float[Tensor, "N 4 H W"]:
         """The frame and the logit of its mask."""
@@ -185,7 +189,7 @@ class LayerOutput(Output):
             hidden, linear = self.from_g(g.float()), 0.0
             if told is not None and self.from_told is not None and self.direct is not None:
                 hidden, linear = hidden + self.from_told(told.float()), self.direct(told.float())
-            pose = self.to_pose(F.leaky_relu(hidden, 0.2)) + linear
+            pose = linear + CORRECTION * self.to_pose(F.leaky_relu(hidden, 0.2)).tanh()
         # Where each pixel is read, in half frames from the middle of the anchor:
         # x' = (1 + a) x + b y + s,  y' = (1 + a) y + r
         a, b, s, r = (each[:, None, None] for each in pose.unbind(dim=1))
