@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from labkit.config import ModelConfig
+from labkit.config import CONDITION_SIZES, ModelConfig
 from labkit.errors import ConfigError
 from labkit.model.backbones import Decoder, Encoder, Levels, Skips
 from labkit.model.gaussian import Gaussian, joined, standard_normal_like
@@ -135,6 +135,25 @@ class Core(nn.Module):
         maps = [each.flatten(0, 1) for each in features.maps]
         return self.output.keep(context.flatten(0, 1), maps).unflatten(0, context.shape[:2])
 
+    def _change(
+        self, steps: Float[Tensor, "B S C"], since: Float[Tensor, "B 1 C"] | None
+    ) -> tuple[Float[Tensor, "B S C"], Float[Tensor, "B 1 C"]]:
+        """How far things have come since the last context frame, as the condition of each step
+        says it: where it has positions, by its difference from that of the first step out of the
+        context; where it has actions alone, by their sum. And what the steps to come must know
+        for it (`since`; None before the first)."""
+        if self.condition_size == CONDITION_SIZES["action+position"]:
+            since = steps[:, :1] if since is None else since
+            return steps - since, since
+        total = steps.cumsum(dim=1) + (0.0 if since is None else since)
+        return total, total[:, -1:]
+
+    def _changes(self, steps: Float[Tensor, "B S C"], n_past: int) -> Float[Tensor, "B S C"]:
+        """The same of all steps of a rollout. A step within the context starts from a frame that
+        is the last one known to it."""
+        inner = [self._change(steps[:, t : t + 1], None)[0] for t in range(n_past - 1)]
+        return torch.cat([*inner, self._change(steps[:, n_past - 1 :], None)[0]], dim=1)
+
     def _infer(self, h: Float[Tensor, "B S g"], steps: Float[Tensor, "B S C"]) -> Gaussian:
         """q_phi(z_t | x_{1:t}, c) of S steps from t = 1, (B, S, z)."""
         inputs = torch.cat([h, steps], dim=-1) if self.config.posterior_condition else h
@@ -172,7 +191,7 @@ class Core(nn.Module):
         features: Features,
         skips: Skips,
         anchor: Float[Tensor, "B S _ H W"],
-        departure: Float[Tensor, "B S C"],
+        change: Float[Tensor, "B S C"],
         steps: Float[Tensor, "B S C"],
         noise: Float[Tensor, "B S _"],
         q: Gaussian | None,
@@ -182,8 +201,8 @@ class Core(nn.Module):
     ) -> tuple[Float[Tensor, "B S 3 H W"], Gaussian | None, Gaussian | None, Memory]:
         """S steps whose inputs are all there: g_t as above, x^_t = Dec(g_t, skips).
 
-        `anchor` is what the output keeps of the last context frame, and `departure` the condition
-        of the first step out of it: how that of each step differs says how far things have come.
+        `anchor` is what the output keeps of the last context frame, and `change` how far things
+        have come since.
 
         Returns the frames; q of all levels and p of all levels where there is a q; the state.
         """
@@ -196,7 +215,7 @@ class Core(nn.Module):
         )
         g = g.flatten(0, 1)
         maps = self.decoder(g, skips, cue, levels)
-        told = torch.cat([steps, steps - departure], dim=-1).flatten(0, 1)
+        told = torch.cat([steps, change], dim=-1).flatten(0, 1)
         frames = self.output(maps, g.flatten(1), fed.flatten(0, 1), anchor.flatten(0, 1), told)
         frames = frames.unflatten(0, fed.shape[:2])
         if q is None:

@@ -67,8 +67,9 @@ class RolloutState:
     skips: Sequence[Tensor]
     """prepared skip features that serve every step; empty where each frame brings its own"""
     memory: Memory
-    departure: Float[Tensor, "B 1 C"] | None = None
-    """the condition of the first step after the context; None before it"""
+    since: Float[Tensor, "B 1 C"] | None = None
+    """of the conditions since the context, what the next step's change is counted from; None
+    before the first"""
 
     def repeat(self, copies: int) -> RolloutState:
         """Each clip that many times in a row."""
@@ -85,7 +86,7 @@ class RolloutState:
             spread(self.anchor, copies),
             [spread(each, copies) for each in self.skips],
             Memory(cell(self.memory.predictor), cell(self.memory.prior)),
-            None if self.departure is None else spread(self.departure, copies),
+            None if self.since is None else spread(self.since, copies),
         )
 
 

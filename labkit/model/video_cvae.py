@@ -231,13 +231,13 @@ class VideoCVAE(Core):
     ) -> tuple[Float[Tensor, "B 3 S S"], RolloutState]:
         features = state.features or self._encode(state.frame[:, None])
         maps = state.skips or self.decoder.prepare(features.maps)
-        departure = steps if state.departure is None else state.departure
+        change, since = self._change(steps, state.since)
         frames, _, _, memory = self._advance(
             state.frame[:, None],
             features,
             Skips(maps, [0]),
             state.anchor[:, None],
-            departure,
+            change,
             steps,
             noise,
             None,
@@ -245,7 +245,7 @@ class VideoCVAE(Core):
             state.memory,
         )
         frame = frames[:, 0]
-        return frame, RolloutState(frame, None, state.anchor, state.skips, memory, departure)
+        return frame, RolloutState(frame, None, state.anchor, state.skips, memory, since)
 
     def _unroll(
         self,
@@ -264,7 +264,10 @@ class VideoCVAE(Core):
         targets = [each[:, 1:] for each in self._level_maps(encoded)]
         own = self.config.skip == "previous"
         fixed = [] if own else self.decoder.prepare(encoded[:n_past].maps)
-        kept = self._anchors(frames[:, :n_past], encoded[slice(n_past)])
+        kept, change = (
+            self._anchors(frames[:, :n_past], encoded[slice(n_past)]),
+            self._changes(steps, n_past),
+        )
         n_steps, all_true = steps.shape[1], fed_true.all(dim=0).tolist()
         # Steps whose input is known need not wait for one another: all in one call.
         lead = all_true.index(False) if False in all_true else n_steps
@@ -292,7 +295,7 @@ class VideoCVAE(Core):
                 features,
                 skips,
                 kept[:, last_seen],
-                steps[:, last_seen],
+                change[:, part],
                 steps[:, part],
                 noise[:, part],
                 q[:, part],

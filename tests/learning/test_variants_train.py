@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "conditional convolution": {"model.conditioning": "conv"},
     "posterior without the condition": {"model.posterior_condition": False},
     "painted": {"model.output": "sigmoid"},
+    "flow without a layer": {"model.output": "flow"},
     "CDNA": {"model.output": "cdna"},
     "fixed variance": {"model.observation": "fixed"},
     "learned variance": {"model.observation": "learned"},

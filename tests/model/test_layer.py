@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from labkit.model import VideoCVAE
 from labkit.model.output import LayerOutput
 from labkit.presets import SMOKE
-from tests.model.shaken import CONDITION_SIZE, shaken, two_clips
+from tests.model.shaken import two_clips
 
 SIDE, C = 16, 3
 MOVED, KEPT, FRESH, LAYER = range(4)
@@ -108,13 +109,15 @@ def test_with_no_condition_g_alone_carries_it(frames) -> None:
     assert not torch.allclose(one, other)
 
 
+@pytest.mark.parametrize("columns", [7, 4])
 @pytest.mark.parametrize("where", ["previous", "target"])
 @pytest.mark.parametrize("n_past", [1, 3])
-def test_change_is_counted_from_the_first_step_out_of_the_last_context_frame(
-    where, n_past, monkeypatch
-) -> None:
-    model = shaken(dataclasses.replace(SMOKE.model, condition_at=where))
-    frames, condition = two_clips(n_past + 3, SMOKE.model.frame_size)
+def test_change_is_counted_from_the_last_context_frame(columns, where, n_past, monkeypatch) -> None:
+    """Positions by their difference from the first step out of it, actions alone by their sum."""
+    torch.manual_seed(0)
+    model = VideoCVAE(dataclasses.replace(SMOKE.model, condition_at=where), columns).eval()
+    frames, _ = two_clips(n_past + 3, SMOKE.model.frame_size)
+    condition = torch.randn(2, n_past + 3, columns)
     seen: list[Tensor] = []
 
     def output(maps, g, previous, anchor, told, plain=model.output.forward):
@@ -122,14 +125,17 @@ def test_change_is_counted_from_the_first_step_out_of_the_last_context_frame(
         return plain(maps, g, previous, anchor, told)
 
     monkeypatch.setattr(model.output, "forward", output)
-    first = n_past - 1 + (where == "target")
-    rows = model._scaled(condition[:, first : first + 3])
-    expected = torch.cat([rows, rows - rows[:, :1]], dim=-1)
+    inner, first = int(where == "target"), n_past - 1 + (where == "target")
+    rows = condition[:, first : first + 3]
+    change = rows - rows[:, :1] if columns == 7 else rows.cumsum(dim=1)
+    expected = torch.cat([rows, change], dim=-1)
+    known = condition[:, inner:first]  # steps within the context, each from a frame that is known
+    expected_known = torch.cat([known, torch.zeros_like(known) if columns == 7 else known], dim=-1)
     with torch.no_grad():
         model.predict(frames[:, :n_past], condition, 3)
-        assert torch.equal(torch.cat(seen, dim=1), expected)
+        torch.testing.assert_close(torch.cat(seen, dim=1), expected)
         for forced in (True, False):
             seen.clear()
             model.rollout(frames, condition, n_past, teacher_forced=forced)
-            assert torch.equal(torch.cat(seen, dim=1)[:, n_past - 1 :], expected)
-    assert expected.shape[-1] == 2 * CONDITION_SIZE
+            told = torch.cat(seen, dim=1)
+            torch.testing.assert_close(told, torch.cat([expected_known, expected], dim=1))
