@@ -39,6 +39,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "demo, vgg64": ("demo", {"backbone": "vgg64", "width": 8}),
     "demo, LSTM": ("demo", {"predictor": "lstm", "predictor_layers": 2}),
     "demo, batch norm": ("demo", {"norm": "batch"}),
+    "demo, flow without a layer": ("demo", {"output": "flow"}),
     "demo, painted output": ("demo", {"output": "sigmoid"}),
     "demo, CDNA": ("demo", {"output": "cdna"}),
     "demo, condition to the predictor alone": ("demo", {"conditioning": "input"}),

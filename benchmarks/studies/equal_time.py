@@ -106,13 +106,15 @@ class Options:
     """CPU threads"""
 
 
-EPOCHS = 20
+EPOCHS, FEW = 20, 200
+"""epochs of a training, and how many updates are too few for them: such a one has an epoch an
+update"""
 SLOW = 5.0
 """seconds of a step that need no second look"""
 
 
 def updates_in(config: Config, minutes: float) -> int:
-    """How many updates fit into the minutes, in whole epochs."""
+    """How many updates fit into the minutes."""
     task = VideoTask(config, torch.device("cpu"))
     spent = {}
     for forced in (1.0, 0.0):
@@ -125,11 +127,12 @@ def updates_in(config: Config, minutes: float) -> int:
             if times[-1] > SLOW:
                 break
         spent[forced] = sorted(times)[len(times) // 2]
-    forcing = stretched(config, EPOCHS).teacher_forcing
+    forcing = stretched(config, FEW).teacher_forcing
     share = sum(teacher_forcing_ratio(epoch, forcing) for epoch in range(EPOCHS)) / EPOCHS
     seconds = share * spent[1.0] + (1 - share) * spent[0.0]
     # A tenth of the time goes to the optimizer, validation and files.
-    return max(1, math.floor(0.9 * 60 * minutes / seconds / EPOCHS)) * EPOCHS
+    count = math.floor(0.9 * 60 * minutes / seconds)
+    return max(1, count if count < FEW else count // EPOCHS * EPOCHS)
 
 
 def read_plan(file: Path) -> dict[str, int]:
@@ -140,15 +143,16 @@ def read_plan(file: Path) -> dict[str, int]:
 def stretched(config: Config, updates: int) -> Config:
     """The config with so many updates, in which teacher forcing ends as early, for its length, as
     in a whole training."""
+    epochs = EPOCHS if updates >= FEW else updates
     training = dataclasses.replace(
         config.training,
-        epochs=EPOCHS,
-        updates_per_epoch=updates // EPOCHS,
+        epochs=epochs,
+        updates_per_epoch=updates // epochs,
         validation_clips=64,
-        validate_every=5,
+        validate_every=max(1, epochs // 4),
     )
     forcing = config.teacher_forcing
-    faster = min(1.0, forcing.decay_step * config.training.epochs / EPOCHS)
+    faster = min(1.0, forcing.decay_step * config.training.epochs / epochs)
     forcing = dataclasses.replace(forcing, decay_step=faster)
     return dataclasses.replace(config, training=training, teacher_forcing=forcing)
 

@@ -172,7 +172,7 @@ def load_model(run: Path | str, device: str | torch.device = "cpu") -> tuple[Vid
         raise RunError(
             f"the weights do not fit {CONFIG}: {'; '.join(differing)}",
             file=file,
-            mend="take both from the same run",
+            mend="take both from the same run, and the version of labkit that made it",
         )
     return model.to(device).eval(), config
 

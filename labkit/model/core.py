@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
@@ -15,6 +17,9 @@ from labkit.model.modulation import Cue
 from labkit.model.output import make_output
 from labkit.model.recurrent import ConvLSTMPredictor, FramePredictor, GaussianLSTM
 from labkit.model.rollout import Features, Memory
+
+MOVES = 2
+"""The first columns of an action: dx and dy. Gripper and lift, after them, are no distances."""
 
 
 class Core(nn.Module):
@@ -138,21 +143,47 @@ class Core(nn.Module):
     def _change(
         self, steps: Float[Tensor, "B S C"], since: Float[Tensor, "B 1 C"] | None
     ) -> tuple[Float[Tensor, "B S C"], Float[Tensor, "B 1 C"]]:
-        """How far things have come since the last context frame, as the condition of each step
-        says it: where it has positions, by its difference from that of the first step out of the
-        context; where it has actions alone, by their sum. And what the steps to come must know
-        for it (`since`; None before the first)."""
-        if self.condition_size == CONDITION_SIZES["action+position"]:
+        """How far things have come since the last context frame, as the condition says it: where
+        it has positions, by its difference from that frame's; where it has actions alone, by the
+        sum of their moves up to the target, the other columns being as they are.
+
+        Args:
+            steps: of some steps, one after the other.
+            since: what came before them: of `_since`, or of the steps before.
+        Returns:
+            the change, and `since` for the steps to come.
+        """
+        if self._has_positions:
             since = steps[:, :1] if since is None else since
             return steps - since, since
-        total = steps.cumsum(dim=1) + (0.0 if since is None else since)
-        return total, total[:, -1:]
+        moves = steps.clone()
+        moves[..., MOVES:] = 0
+        if self.config.normalise_condition:  # no action is no move, whatever the mean
+            moves[..., :MOVES] += (self.condition_mean / self.condition_std)[:MOVES]
+        total = moves.cumsum(dim=1) + (0.0 if since is None else since)
+        # The move that leads to the target: the action of the frame before it.
+        done = total if self.config.condition_at == "previous" else total - moves
+        still = torch.cat([torch.zeros_like(steps[..., :MOVES]), steps[..., MOVES:]], dim=-1)
+        return done + still, total[:, -1:]
 
-    def _changes(self, steps: Float[Tensor, "B S C"], n_past: int) -> Float[Tensor, "B S C"]:
-        """The same of all steps of a rollout. A step within the context starts from a frame that
-        is the last one known to it."""
-        inner = [self._change(steps[:, t : t + 1], None)[0] for t in range(n_past - 1)]
-        return torch.cat([*inner, self._change(steps[:, n_past - 1 :], None)[0]], dim=1)
+    def _since(self, row: Float[Tensor, "B 1 C"]) -> Float[Tensor, "B 1 C"] | None:
+        """What changes are counted from: the condition of the last context frame, scaled, where
+        the steps do not begin with it anyway."""
+        if self.config.condition_at == "previous":
+            return None
+        return self._change(row, row if self._has_positions else torch.zeros_like(row))[1]
+
+    def _changes(
+        self, rows: Float[Tensor, "B _ C"], steps: Float[Tensor, "B S C"], n_past: int
+    ) -> Float[Tensor, "B S C"]:
+        """The change of each step of a rollout, of all its conditions. A step within the context
+        starts from a frame that is the last one known to it."""
+        cuts = [*range(n_past), steps.shape[1]]
+        parts = [
+            self._change(steps[:, t:stop], self._since(rows[:, t : t + 1]))[0]
+            for t, stop in pairwise(cuts)
+        ]
+        return torch.cat(parts, dim=1)
 
     def _infer(self, h: Float[Tensor, "B S g"], steps: Float[Tensor, "B S C"]) -> Gaussian:
         """q_phi(z_t | x_{1:t}, c) of S steps from t = 1, (B, S, z)."""
@@ -237,6 +268,10 @@ class Core(nn.Module):
     def _level_maps(self, features: Features) -> list[Tensor]:
         """The encoder's maps at the resolutions of the latent maps."""
         return [features.maps[self._map_level - n] for n in range(self.config.latent_levels - 1)]
+
+    @property
+    def _has_positions(self) -> bool:
+        return self.condition_size == CONDITION_SIZES["action+position"]
 
     @property
     def _map_level(self) -> int:

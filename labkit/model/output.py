@@ -20,7 +20,8 @@ CDNA_SIDE = 9
 """Their height and width in pixels: an arm moves up to 6 pixels a frame, hardly more than the 4
 that such a kernel can reach, and never within the 2 of a kernel of side 5."""
 CORRECTION = 0.1
-"""Frames by which a layer's shift may differ from what is linear in the condition."""
+"""Frames by which a layer's shift may differ from what is linear in the condition; where there
+is no condition, all that it can be shifted by."""
 
 
 class Output(nn.Module):
@@ -191,7 +192,7 @@ class LayerOutput(Output):
                 hidden, linear = hidden + self.from_told(told.float()), self.direct(told.float())
             pose = linear + CORRECTION * self.to_pose(F.leaky_relu(hidden, 0.2)).tanh()
         # Where each pixel is read, in half frames from the middle of the anchor:
-        # x' = (1 + a) x + b y + s,  y' = (1 + a) y + r
+        # x' = (1 + a/2) x + b/2 y + 2 s,  y' = (1 + a/2) y + 2 r
         a, b, s, r = (each[:, None, None] for each in pose.unbind(dim=1))
         x = torch.linspace(-1, 1, width, device=pose.device)[None, None, :]
         y = torch.linspace(-1, 1, height, device=pose.device)[None, :, None]

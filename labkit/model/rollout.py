@@ -68,8 +68,7 @@ class RolloutState:
     """prepared skip features that serve every step; empty where each frame brings its own"""
     memory: Memory
     since: Float[Tensor, "B 1 C"] | None = None
-    """of the conditions since the context, what the next step's change is counted from; None
-    before the first"""
+    """what the next step's change is counted from (`Core._change`); None: from itself"""
 
     def repeat(self, copies: int) -> RolloutState:
         """Each clip that many times in a row."""

@@ -79,6 +79,7 @@ class VideoCVAE(Core):
         made, q, p = self._unroll(
             frames,
             steps,
+            self._changes(self._scaled(condition[:, :n_past]), steps, n_past),
             fed.cpu(),
             self._noise(steps, generator) if noise is None else noise,
             n_past,
@@ -147,7 +148,7 @@ class VideoCVAE(Core):
         check_noise(self, noise, steps)
         if noise is None:
             noise = self._noise(steps, generator if sample else None, zero=not sample)
-        state = self._start(context, steps, noise, samples or 1)
+        state = self._start(context, condition, steps, noise, samples or 1)
         frames = []
         for t in range(n_past - 1, n_past + horizon - 1):
             frame, state = self._step(state, steps[:, t : t + 1], noise[:, t : t + 1])
@@ -177,7 +178,8 @@ class VideoCVAE(Core):
         """
         check_context(self, context, condition)
         steps = self._conditions(condition, context.shape[1])
-        return self._start(context, steps, self._noise(steps, generator, zero=not sample), 1)
+        noise = self._noise(steps, generator, zero=not sample)
+        return self._start(context, condition, steps, noise, 1)
 
     def step(
         self,
@@ -204,6 +206,7 @@ class VideoCVAE(Core):
     def _start(
         self,
         context: Float[Tensor, "B n_past 3 S S"],
+        condition: Float[Tensor, "B T C"],
         steps: Float[Tensor, "N _ C"],
         noise: Float[Tensor, "N _ z"],
         samples: int,
@@ -216,7 +219,9 @@ class VideoCVAE(Core):
         skips = [] if own else self.decoder.prepare(encoded[source : source + 1].maps)
         latest = encoded[n_past - 1 :]
         anchor = self._anchors(context[:, -1:], latest)[:, 0]
-        state = RolloutState(context[:, -1], latest, anchor, skips, Memory()).repeat(samples)
+        since = self._since(self._scaled(condition[:, n_past - 1 : n_past]))
+        state = RolloutState(context[:, -1], latest, anchor, skips, Memory(), since)
+        state = state.repeat(samples)
         if n_past == 1:
             return state
         # Of the steps within the context only the recurrent state is of use: nothing is decoded.
@@ -251,6 +256,7 @@ class VideoCVAE(Core):
         self,
         frames: Float[Tensor, "B T 3 H W"],
         steps: Float[Tensor, "B S C"],
+        change: Float[Tensor, "B S C"],
         fed_true: Bool[Tensor, "B S"],
         noise: Float[Tensor, "B S _"],
         n_past: int,
@@ -264,10 +270,7 @@ class VideoCVAE(Core):
         targets = [each[:, 1:] for each in self._level_maps(encoded)]
         own = self.config.skip == "previous"
         fixed = [] if own else self.decoder.prepare(encoded[:n_past].maps)
-        kept, change = (
-            self._anchors(frames[:, :n_past], encoded[slice(n_past)]),
-            self._changes(steps, n_past),
-        )
+        kept = self._anchors(frames[:, :n_past], encoded[slice(n_past)])
         n_steps, all_true = steps.shape[1], fed_true.all(dim=0).tolist()
         # Steps whose input is known need not wait for one another: all in one call.
         lead = all_true.index(False) if False in all_true else n_steps
@@ -289,12 +292,12 @@ class VideoCVAE(Core):
                 if own
                 else Skips(fixed, seen)
             )
-            last_seen = [min(t, n_past - 1) for t in range(start, stop)]
+            known = [min(t, n_past - 1) for t in range(start, stop)]
             *result, memory = self._advance(
                 fed,
                 features,
                 skips,
-                kept[:, last_seen],
+                kept[:, known],
                 change[:, part],
                 steps[:, part],
                 noise[:, part],

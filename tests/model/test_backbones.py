@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 
 from labkit.model import VideoCVAE
-from labkit.model.backbones import Encoder
+from labkit.model.backbones import Decoder, Encoder, Skips
 from labkit.model.recurrent import ConvLSTMPredictor, GaussianLSTM
 from labkit.presets import COURSE, SMOKE
 
@@ -29,6 +31,22 @@ def test_encoder_shapes(preset, sides) -> None:
     assert h.shape == (2, preset.model.encoding_size)
     assert h.abs().max() <= 1
     assert [skip.shape[-1] for skip in skips] == sides
+
+
+@pytest.mark.parametrize(
+    ("output", "checkered"), [("sigmoid", True), ("flow", False), ("cdna", False), ("layer", False)]
+)
+def test_the_last_convolution_of_a_composed_output_makes_no_checkerboard(output, checkered) -> None:
+    """An even map stays even: what is moved at every step must not bring a pattern of its own."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(SMOKE.model, output=output)
+    decoder = Decoder(config, 8, condition_size=7)
+    decoder.stages = nn.ModuleList()  # the last convolution alone is left
+    even = torch.ones(1, 2 * config.width, 32, 32)
+    share = decoder.joins[-1].skip(even[:, : config.width])
+    made = decoder(even[:, config.width :], Skips([share[:, None]], [0]))
+    inner = made[..., 4:-4, 4:-4]
+    assert (inner.std(dim=(-2, -1)).max() > 1e-3) == checkered
 
 
 def test_recurrent_state_carries_a_sequence_on() -> None:

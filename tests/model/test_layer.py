@@ -52,6 +52,8 @@ def test_what_is_kept_of_a_frame_is_itself_and_one_logit_a_pixel(frames) -> None
     assert torch.equal(kept[:, :3], frames)
     coarse = output.keep(frames, [maps[0], maps[1] + 1])
     assert not torch.allclose(coarse[:, 3], kept[:, 3])  # every map is heard
+    other = output.keep(1 - frames, maps)
+    assert not torch.allclose(other[:, 3], kept[:, 3])  # and the frame
 
 
 def test_at_first_the_layer_lies_where_it_was_cut(frames) -> None:
@@ -109,15 +111,30 @@ def test_with_no_condition_g_alone_carries_it(frames) -> None:
     assert not torch.allclose(one, other)
 
 
+def moves(action: Tensor) -> Tensor:
+    """dx and dy alone."""
+    return torch.cat([action[..., :2], torch.zeros_like(action[..., 2:])], dim=-1)
+
+
+def expected_change(condition: Tensor, anchor: int, target: int, used: int) -> Tensor:
+    """From x_anchor to x_target, by the text of `Core._change`, for a step told c_used."""
+    if condition.shape[-1] == 7:
+        return condition[:, used] - condition[:, anchor]
+    came = moves(condition[:, anchor:target]).sum(dim=1)
+    return came + condition[:, used] - moves(condition[:, used])
+
+
 @pytest.mark.parametrize("columns", [7, 4])
 @pytest.mark.parametrize("where", ["previous", "target"])
 @pytest.mark.parametrize("n_past", [1, 3])
 def test_change_is_counted_from_the_last_context_frame(columns, where, n_past, monkeypatch) -> None:
-    """Positions by their difference from the first step out of it, actions alone by their sum."""
     torch.manual_seed(0)
     model = VideoCVAE(dataclasses.replace(SMOKE.model, condition_at=where), columns).eval()
     frames, _ = two_clips(n_past + 3, SMOKE.model.frame_size)
-    condition = torch.randn(2, n_past + 3, columns)
+    # Numbers of their own scale and mean, of which an action of zero is no move all the same.
+    condition = 3 * torch.randn(2, n_past + 3, columns) + 1
+    mean, std = condition.mean(dim=(0, 1)), condition.std(dim=(0, 1))
+    model.set_condition_statistics(mean, std)
     seen: list[Tensor] = []
 
     def output(maps, g, previous, anchor, told, plain=model.output.forward):
@@ -125,17 +142,38 @@ def test_change_is_counted_from_the_last_context_frame(columns, where, n_past, m
         return plain(maps, g, previous, anchor, told)
 
     monkeypatch.setattr(model.output, "forward", output)
-    inner, first = int(where == "target"), n_past - 1 + (where == "target")
-    rows = condition[:, first : first + 3]
-    change = rows - rows[:, :1] if columns == 7 else rows.cumsum(dim=1)
-    expected = torch.cat([rows, change], dim=-1)
-    known = condition[:, inner:first]  # steps within the context, each from a frame that is known
-    expected_known = torch.cat([known, torch.zeros_like(known) if columns == 7 else known], dim=-1)
+    scaled, expected = (condition - mean) / std, []
+    for target in range(1, n_past + 3):
+        used, anchor = target - (where == "previous"), min(target, n_past) - 1
+        change = expected_change(condition, anchor, target, used) / std
+        if columns == 4:  # gripper and lift are no distances, and as they are
+            change[:, 2:] = scaled[:, used, 2:]
+        expected.append(torch.cat([scaled[:, used], change], dim=-1))
+    expected = torch.stack(expected, dim=1)
     with torch.no_grad():
         model.predict(frames[:, :n_past], condition, 3)
-        torch.testing.assert_close(torch.cat(seen, dim=1), expected)
+        torch.testing.assert_close(torch.cat(seen, dim=1), expected[:, n_past - 1 :])
+        seen.clear()
+        state = model.begin(frames[:, :n_past], condition[:, :n_past])
+        for t in range(n_past, n_past + 3):
+            _, state = model.step(state, condition[:, t - (where == "previous")])
+        torch.testing.assert_close(torch.cat(seen, dim=1), expected[:, n_past - 1 :])
         for forced in (True, False):
             seen.clear()
             model.rollout(frames, condition, n_past, teacher_forced=forced)
-            told = torch.cat(seen, dim=1)
-            torch.testing.assert_close(told, torch.cat([expected_known, expected], dim=1))
+            torch.testing.assert_close(torch.cat(seen, dim=1), expected)
+
+
+def test_a_layer_is_scaled_and_sheared_about_the_middle() -> None:
+    output = carrying()
+    ramp = torch.linspace(-1, 1, SIDE)
+    anchor = torch.zeros(1, 4, SIDE, SIDE)
+    anchor[:, 0], anchor[:, 1] = ramp, ramp[:, None]  # each pixel says where it lies: x, y
+    told = torch.zeros(1, 2 * C)
+    told[0, C], told[0, C + 1] = -0.4, 0.2
+    with torch.no_grad():
+        output.direct.weight[0, C] = output.direct.weight[1, C + 1] = 1.0
+        made = output.carried(anchor, torch.zeros(1, 5), told)
+    x, y = ramp.expand(SIDE, SIDE), ramp[:, None].expand(SIDE, SIDE)
+    torch.testing.assert_close(made[0, 0], 0.8 * x + 0.1 * y, atol=1e-5, rtol=0)
+    torch.testing.assert_close(made[0, 1], 0.8 * y, atol=1e-5, rtol=0)

@@ -152,13 +152,14 @@ def test_every_pair_of_options_learns_and_predicts(choice: Choice) -> None:
     assert made.max() <= 1
 
 
-@pytest.mark.parametrize("zero", ["flow", "film", "conv", "levels", "align"])
+@pytest.mark.parametrize("zero", ["flow", "layer", "film", "conv", "levels", "align"])
 def test_layers_that_start_at_zero_are_left_behind(zero: str) -> None:
     """Zero weights stop gradients above them at first, not for good: within five updates a
     gradient that is not zero has reached every weight."""
     torch.manual_seed(0)
     change: dict[str, dict] = {
         "flow": {"output": "flow"},
+        "layer": {"output": "layer"},
         "film": {"conditioning": "film"},
         "conv": {"conditioning": "conv"},
         "levels": {"latent_levels": 3},
