@@ -80,10 +80,10 @@ for which the horizon has use, does not learn where to go."""
 LATENT = dataclasses.replace(
     DEMO,
     model=dataclasses.replace(DEMO.model, prior="learned", latent_levels=3),
-    kl=KLConfig(schedule="constant", max_weight=1.0, hybrid=0.5),
+    kl=KLConfig(schedule="constant", max_weight=1.0, hybrid=0.3),
     training=dataclasses.replace(DEMO.training, updates_per_epoch=100, validate_every=5),
 )
-"""DEMO with a latent that is used: latent maps besides the vector, a learned prior, and half of the
+"""DEMO with a latent that is used: latent maps besides the vector, a learned prior, and 0.3 of the
 clips of a batch with z from that prior, so that samples stay good. beta is 1, the ELBO itself, from
 the first update on. Three times DEMO's updates, each half as long again."""
 
