@@ -279,8 +279,17 @@ trained.output.register_forward_pre_hook(note_the_layer)
 with torch.no_grad():
     made = trained.predict(clip[:, :2], its_condition, 10, sample=False)[0]
 colour, mask = torch.cat(layers)[:, :3], torch.cat(layers)[:, 3:].sigmoid()
-rows = {"what happened": clip[0, 2:], "predicted": made, "the layer": colour * mask + 1 - mask}
-Image(png_bytes(filmstrip({name: to_uint8(each) for name, each in rows.items()}, scale=2)))
+past, layer = clip[0, :2], colour * mask + 1 - mask
+rows = {
+    "what happened": clip[0],
+    "predicted": torch.cat([past, made]),
+    "the layer": torch.cat([torch.ones_like(past), layer]),
+}
+shown = {name: to_uint8(each.clamp(0, 1)) for name, each in rows.items()}
+Image(png_bytes(filmstrip(shown, n_past=2)))
 
 # %% [markdown]
+# The fainter, the less the mask takes of it. What the layer leaves out, the other sources show: the
+# place where the arm was at first, which no frame shows, and things that are pushed.
+#
 # Next: [04_training](04_training.ipynb), how the weights get their values.

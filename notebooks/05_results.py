@@ -173,8 +173,9 @@ for name, e in made.items():
 # are what the task is about: a model may lose them altogether and pay hardly anything. This one
 # does: on their pixels it is hardly better than a frame that stays as it is. Where the future
 # is not known, the best guess under a squared error is the *mean* of the futures, which is a
-# **blur**. Look for it above: at the fingers, at pushed things, which fade rather than move, and at
-# the place that the arm hid at first.
+# **blur**. Look for it above: at pushed things, which fade rather than move, and at the place
+# that the arm hid at first. (The arm stays an arm: where it is is known, and its looks are carried
+# along, see 03, section 3.7.)
 
 # %% [markdown]
 # ## 5.5 Does the latent say anything?
