@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,9 +33,9 @@ def check_rollout(
         ShapeError: they do not fit the model; the message says what was expected and what came.
     """
     _check_frames(model, frames, values)
-    if n_past < 1 or horizon < 1:
+    if not all(isinstance(count, Integral) and count >= 1 for count in (n_past, horizon)):
         came = f"{n_past} context frames and {horizon} to predict"
-        raise ShapeError(f"there are {came}; expected at least 1 of each")
+        raise ShapeError(f"there are {came}; expected at least 1 of each, in whole numbers")
     _check_condition(model, condition, len(frames), n_past + horizon, values)
 
 
@@ -50,8 +51,8 @@ def check_context(model: VideoCVAE, context: Tensor, condition: Tensor) -> None:
 
 def check_samples(samples: int | None) -> None:
     """Raises ShapeError for a number of samples below 1."""
-    if samples is not None and samples < 1:
-        raise ShapeError(f"samples is {samples}; expected at least 1, or None")
+    if samples is not None and not (isinstance(samples, Integral) and samples >= 1):
+        raise ShapeError(f"samples is {samples}; expected at least 1, in whole numbers, or None")
 
 
 def check_plan(teacher_forced: float | Tensor, blind: Tensor | None, steps: Tensor) -> None:
@@ -79,11 +80,13 @@ def check_noise(model: VideoCVAE, noise: Tensor | None, steps: Tensor) -> None:
     Raises:
         ShapeError: it has another shape.
     """
+    if noise is None:
+        return
+    _check_tensor("the noise", noise)
     expected = (*steps.shape[:2], sum(model.latent_sizes))
-    if noise is not None and tuple(noise.shape) != expected:
+    if tuple(noise.shape) != expected:
         raise ShapeError(f"the noise is {tuple(noise.shape)}; expected {expected}")
-    if noise is not None:
-        _check_type("the noise", noise, model)
+    _check_type("the noise", noise, model)
 
 
 def check_step(model: VideoCVAE, state: RolloutState, condition: Tensor) -> None:
@@ -92,6 +95,7 @@ def check_step(model: VideoCVAE, state: RolloutState, condition: Tensor) -> None
     Raises:
         ShapeError: it does not fit the model or the state.
     """
+    _check_tensor("the condition", condition)
     expected = (len(state.frame), model.condition_size)
     if tuple(condition.shape) != expected:
         raise ShapeError(f"the condition is {tuple(condition.shape)}; expected {expected}")
@@ -99,7 +103,17 @@ def check_step(model: VideoCVAE, state: RolloutState, condition: Tensor) -> None
     _check_type("the condition", condition, model)
 
 
+def _check_tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        be = "is" if name.startswith("the ") else "are"
+        raise ShapeError(
+            f"{name} {be} {type(value).__name__}; expected a tensor",
+            mend="torch.from_numpy makes one of an array",
+        )
+
+
 def _check_frames(model: VideoCVAE, frames: Tensor, values: bool = True) -> None:
+    _check_tensor("frames", frames)
     side = model.config.frame_size
     if frames.ndim != 5 or tuple(frames.shape[2:]) != (3, side, side) or not frames.numel():
         raise ShapeError(f"frames are {tuple(frames.shape)}; expected (B, T, 3, {side}, {side})")
@@ -118,6 +132,7 @@ def _check_frames(model: VideoCVAE, frames: Tensor, values: bool = True) -> None
 def _check_condition(
     model: VideoCVAE, condition: Tensor, clips: int, n_frames: int, values: bool = True
 ) -> None:
+    _check_tensor("the condition", condition)
     # The last frame's own condition leads on from it, to a frame that nobody asked for.
     needed = n_frames - (1 if model.config.condition_at == "previous" else 0)
     fits = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -134,6 +136,43 @@ def test_too_few_frames_are_told_so(model: VideoCVAE) -> None:
         model.predict(FRAMES[:, :0], CONDITION, 2)
     with pytest.raises(ShapeError, match="samples is 0; expected at least 1"):
         model.predict(FRAMES, CONDITION, 2, samples=0)
+
+
+def test_arrays_and_fractions_are_told_apart() -> None:
+    """As a user meets it, in a process of its own: in the tests the types are checked before."""
+    code = """
+import torch
+from labkit.errors import ShapeError
+from labkit.model import VideoCVAE
+from labkit.presets import SMOKE
+
+model = VideoCVAE(SMOKE.model, 7).eval()
+frames, condition = torch.rand(1, 2, 3, 64, 64), torch.zeros(1, 6, 7)
+for call in (
+    lambda: model.predict(frames.numpy(), condition, 2),
+    lambda: model.predict(frames, condition.numpy(), 2),
+    lambda: model.predict(frames, None, 2),
+    lambda: model.predict(frames, condition, 2.5),
+    lambda: model.predict(frames, condition, 2, samples=1.5),
+    lambda: model.predict(frames, condition, 2, noise=[0.0]),
+    lambda: model.step(model.begin(frames, condition), [0.0]),
+):
+    try:
+        call()
+    except ShapeError as error:
+        print(error)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [line.split(" (")[0] for line in told.stdout.splitlines()] == [
+        "frames are ndarray; expected a tensor",
+        "the condition is ndarray; expected a tensor",
+        "the condition is NoneType; expected a tensor",
+        "there are 2 context frames and 2.5 to predict; expected at least 1 of each, "
+        "in whole numbers",
+        "samples is 1.5; expected at least 1, in whole numbers, or None",
+        "the noise is list; expected a tensor",
+        "the condition is list; expected a tensor",
+    ]
 
 
 def test_configs_that_contradict_themselves_are_refused() -> None:
