@@ -265,8 +265,6 @@ from labkit.data.simulator import SPLIT_OFFSETS
 from labkit.learning import load_model
 
 trained, settings = load_model(Path("demo_run"))
-one = simulate_clip(seed=1, index=SPLIT_OFFSETS["test"] + 2)
-clip, its_condition = window_of(one, settings, "test clip 2")
 layers = []
 
 
@@ -275,9 +273,14 @@ def note_the_layer(output, inputs):
     layers.append(output.carried(anchor, g, told))
 
 
-trained.output.register_forward_pre_hook(note_the_layer)
+hook = trained.output.register_forward_pre_hook(note_the_layer)
+one = simulate_clip(seed=1, index=SPLIT_OFFSETS["test"] + 2)
+clip, its_condition = window_of(one, settings, "test clip 2")
 with torch.no_grad():
     made = trained.predict(clip[:, :2], its_condition, 10, sample=False)[0]
+hook.remove()
+
+# %%
 colour, mask = torch.cat(layers)[:, :3], torch.cat(layers)[:, 3:].sigmoid()
 past, layer = clip[0, :2], colour * mask + 1 - mask
 rows = {

@@ -325,12 +325,12 @@ def test_the_report_says_how_much_sooner_and_how_far_ahead(scripts) -> None:
 
 
 def test_updates_are_planned_for_the_time(monkeypatch) -> None:
-    """4 of the demo's 20 epochs' worth of teacher forcing: 1 + 0.75 + 0.5 + 0.25 = 2.5 epochs."""
+    """The first of the demo's 20 epochs is teacher forced."""
     from training_parts import recipes
 
     spent = {True: 0.1, False: 0.3}
     monkeypatch.setattr(recipes, "step_seconds", lambda config, forced, device: spent[forced])
     planned = recipes.stretched(preset("demo"), 60.0, torch.device("cpu")).training
-    mean = (2.5 * 0.1 + 17.5 * 0.3) / 20
+    mean = (1 * 0.1 + 19 * 0.3) / 20
     assert (planned.epochs, planned.updates_per_epoch) == (20, int(0.95 * 60 / mean / 20))
     assert planned.validate_every == 20

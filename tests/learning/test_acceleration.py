@@ -64,12 +64,13 @@ def test_bf16_is_of_the_convolutions_alone(smoke: Config, predictor: str, monkey
 
 
 def test_auto_takes_bf16_where_the_processor_has_it(smoke: Config, monkeypatch) -> None:
+    auto = changed(smoke, "training", precision="auto").training
     for has in (True, False):
         monkeypatch.setattr(
             torch.cpu, "get_capabilities", lambda has=has: {"avx512_bf16": has}, raising=False
         )
         assert has_fast_bf16(CPU) is has
-        assert Acceleration.choose(smoke.training, CPU).bf16 is has
+        assert Acceleration.choose(auto, CPU).bf16 is has
     always = changed(smoke, "training", precision="bf16").training
     assert Acceleration.choose(always, CPU).bf16
 

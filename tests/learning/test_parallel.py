@@ -56,7 +56,9 @@ def assert_same_run(run: Path, other: Path) -> None:
     torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-5)
     rows, others = (read_history(folder) for folder in (run, other))
     for name in rows:
-        assert others[name] == pytest.approx(rows[name], rel=1e-3, nan_ok=True), name
+        # The gain is a difference of two PSNRs, and next to nothing here.
+        least = 1e-5 if name == "posterior_gain" else None
+        assert others[name] == pytest.approx(rows[name], rel=1e-3, abs=least, nan_ok=True), name
 
 
 def test_gradients_are_those_of_the_joint_batch(shared: Path, simulated: Path) -> None:
