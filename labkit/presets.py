@@ -85,7 +85,8 @@ LATENT = dataclasses.replace(
 )
 """DEMO with a latent that is used: latent maps besides the vector, a learned prior, and 0.3 of the
 clips of a batch with z from that prior, so that samples stay good. beta is 1, the ELBO itself, from
-the first update on. Three times DEMO's updates, each half as long again."""
+the first update on. Two and a half times DEMO's updates, each a third as long again. What it
+reaches and what not stands in `labkit/model/README.md`."""
 
 SMOKE = dataclasses.replace(
     DEMO,
