@@ -243,7 +243,7 @@ def report(plan: Plan, found: dict[tuple[str, int], Figures], full: Figures) -> 
 
 def main(options: Options) -> None:
     """Measure and print."""
-    set_forkserver_preload(["labkit.data.loader", "labkit.learning.order"])
+    set_forkserver_preload(["labkit.data.loader", "labkit.training.data_order"])
     plan = QUICK if options.quick else Plan()
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)

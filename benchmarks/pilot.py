@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from labkit.data.simulator import SPLIT_OFFSETS, simulate_clip
-from labkit.learning import load_model
+from labkit.training import load_model
 from labkit.views import pilot
 
 RUN = Path(__file__).parents[1] / "notebooks" / "demo_run"

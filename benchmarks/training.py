@@ -40,8 +40,8 @@ from training_parts.summary import FOLDER, Finding, keep
 from labkit.config import Config
 from labkit.data import layout
 from labkit.data.pack import write_pack
-from labkit.learning.schedules import teacher_forcing_ratio
 from labkit.presets import SMOKE, preset
+from labkit.training.schedules import teacher_forcing_ratio
 
 SIZES = (256, 4096)
 """clips of the data sets whose steps are compared"""
@@ -241,7 +241,7 @@ def compare(
 
 def main(options: Options) -> None:
     """Measures and prints."""
-    set_forkserver_preload(["labkit.learning.video_task", "labkit.learning.trainer"])
+    set_forkserver_preload(["labkit.training.setup", "labkit.training.loop"])
     with tempfile.TemporaryDirectory(prefix="labkit_training_") as folder:
         found, sizes = compare(options, Path(folder), in_new_process)
     print("\n".join(report(found, sizes)))

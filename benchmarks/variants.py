@@ -25,9 +25,9 @@ import tyro
 from torch.utils.flop_counter import FlopCounterMode
 
 from labkit.config import Config
-from labkit.learning.objective import negative_elbo
 from labkit.model import VideoCVAE
 from labkit.presets import preset
+from labkit.training.objective import negative_elbo
 
 N_PAST, HORIZON = 2, 10
 SPENT = 3.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import labkit
-from labkit.gallery import write_gallery
+from gallery_builder import write_gallery
 
 HERE = Path(__file__).parent
 RUN = HERE.parent / "notebooks" / "demo_run"

@@ -136,7 +136,7 @@ class ModelConfig(Checked):
 
 @dataclass(frozen=True)
 class KLConfig(Checked):
-    """The KL weight beta over training (`labkit.learning.schedules.kl_weight`)."""
+    """The KL weight beta over training (`labkit.training.schedules.kl_weight`)."""
 
     schedule: Literal["constant", "monotonic", "cyclical"] = "cyclical"
     """constant at the maximum (the course's kl_anneal_type None: no annealing), one ramp from 0
@@ -181,7 +181,7 @@ class TeacherForcingConfig(Checked):
     decay_constant: Annotated[float, Between(1.0, 1e6)] = 20.0
     """inverse sigmoid: k of k / (k + exp(i / k)), i epochs after its start; the ratio is halved
     k ln k epochs in, 60 for k = 20"""
-    coin: Literal["batch", "clip", "step"] = "batch"
+    granularity: Literal["batch", "clip", "step"] = "batch"
     """what one toss decides: a whole batch (the course), one clip's rollout, or one step of one
     clip (Bengio et al. 2015)"""
 
@@ -229,7 +229,7 @@ class TrainingConfig(Checked):
     off"""
     weight_decay: Annotated[float, Between(0.0, 10.0)] = 0.0
     """decoupled weight decay (AdamW, Loshchilov & Hutter 2019); 0 is Adam"""
-    accumulate: Annotated[int, Between(1, 10000)] = 1
+    accumulation_steps: Annotated[int, Between(1, 10000)] = 1
     """parts that a batch is cut into, one after the other in memory; their gradients are averaged,
     which with group norm is the gradient of the whole batch. What is taken over the batch itself
     is then taken over a part: the statistics of batch norm, the variance of
@@ -295,18 +295,18 @@ class Config(Checked):
         if self.kl.balance and self.model.prior == "fixed" and self.model.latent_levels == 1:
             raise ConfigError(
                 f"kl.balance is {self.kl.balance}, but model.prior is fixed",
-                mend="set model.prior=learned, or kl.balance=0",
+                hint="set model.prior=learned, or kl.balance=0",
             )
         if self.data.condition == "none" and self.model.conditioning != "input":
             raise ConfigError(
                 f"model.conditioning is {self.model.conditioning}, but data.condition is none",
-                mend="set model.conditioning=input, or another data.condition",
+                hint="set model.conditioning=input, or another data.condition",
             )
 
         if self.training.batch_size == 1 and self.model.has_batch_norm:
             raise ConfigError(
                 "training.batch_size is 1, and batch norm has no statistics of a single encoding",
-                mend="set training.batch_size=2 or more, or model.norm=group and "
+                hint="set training.batch_size=2 or more, or model.norm=group and "
                 "model.predictor_norm=none",
             )
 
@@ -336,7 +336,7 @@ class Config(Checked):
         try:
             return from_dict(values)
         except ConfigError as error:
-            raise ConfigError(error.what, file=file, mend=error.mend) from None
+            raise ConfigError(error.what, file=file, hint=error.hint) from None
 
 
 def from_dict(values: dict[str, Any]) -> Config:

@@ -24,6 +24,12 @@ COURSE_NAMES: dict[str, tuple[str, str]] = {
 }
 """A name of the course, and the section and field of the config that it means."""
 
+FORMER_NAMES: dict[tuple[str, str], str] = {
+    ("teacher_forcing", "coin"): "granularity",
+    ("training", "accumulate"): "accumulation_steps",
+}
+"""A section and a field's name in configs of earlier versions, and its name today."""
+
 COURSE_VALUES: dict[tuple[str, str], dict[Any, str]] = {
     ("kl", "schedule"): {
         "Cyclical": "cyclical",
@@ -54,6 +60,7 @@ def in_lab_names(values: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, dict):
             found.setdefault(name, {})
             for key, inner in value.items():
+                key = FORMER_NAMES.get((name, key), key)
                 section, field = COURSE_NAMES.get(key, (name, key))
                 _put(found, name, field if section == name else key, inner, key)
         else:
@@ -79,6 +86,9 @@ def in_lab_words(words: Sequence[str]) -> list[str]:
         else:
             section, _, field = key.partition(".")
             target = (section, field)
+            if target in FORMER_NAMES:
+                target = (section, FORMER_NAMES[target])
+                name = ".".join(target).replace("_", "-")
         found.append(f"--{name}{equals}{COURSE_VALUES.get(target, {}).get(value, value)}")
     return found
 
@@ -89,7 +99,7 @@ def _put(found: dict[str, Any], section: str, field: str, value: Any, name: str)
         raise ConfigError(f"config.{section} must be a table of fields, not {into!r}")
     if field in into:
         raise ConfigError(
-            f"{section}.{field} is given twice, once as {name}", mend="leave one of them out"
+            f"{section}.{field} is given twice, once as {name}", hint="leave one of them out"
         )
     known = COURSE_VALUES.get((section, field), {})
     into[field] = known.get(value, value) if isinstance(value, str | None) else value

@@ -8,11 +8,11 @@ from pathlib import Path
 from labkit.config import Config
 from labkit.data.simulator import simulate_pack
 from labkit.errors import RunError
-from labkit.learning import read_history, train
-from labkit.learning.checkpoint import CHECKPOINT, CONFIG
-from labkit.learning.fitting import check_minutes
 from labkit.presets import DEMO
-from labkit.results import REPORT, evaluate_run
+from labkit.reporting.evaluate_run import REPORT, evaluate_run
+from labkit.training import read_history, train
+from labkit.training.checkpoint import CHECKPOINT, CONFIG
+from labkit.training.run import check_minutes
 
 CLIPS = {"train": 2048, "validate": 256, "test": 256}
 """Clips of the demo's data set."""

@@ -18,18 +18,18 @@ class LabkitError(Exception):
         *,
         file: Path | str | None = None,
         row: int | None = None,
-        mend: str | None = None,
+        hint: str | None = None,
     ) -> None:
         """
         Args:
             what: one clause that says what is wrong.
             file: the file or folder it was found in.
             row: the row of that file, counted from 1 as an editor counts.
-            mend: what the user can do about it.
+            hint: what the user can do about it.
         """
-        self.what, self.file, self.row, self.mend = what, file, row, mend
+        self.what, self.file, self.row, self.hint = what, file, row, hint
         where = "" if file is None else f"{file}{'' if row is None else f', row {row}'}: "
-        super().__init__(f"{where}{what}{'' if mend is None else f' ({mend})'}")
+        super().__init__(f"{where}{what}{'' if hint is None else f' ({hint})'}")
 
 
 class ConfigError(LabkitError):

@@ -70,7 +70,7 @@ def build(kind: type, values: Any, where: str) -> Any:
         if name not in hints:
             near = difflib.get_close_matches(name, hints, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(hints)}"
-            raise ConfigError(f"unknown field {where}.{name}", mend=hint)
+            raise ConfigError(f"unknown field {where}.{name}", hint=hint)
     return kind(
         **{
             name: build(hints[name], value, f"{where}.{name}")

@@ -31,5 +31,5 @@ def write_whole(file: Path | str, data: bytes | str) -> None:
         raise LabkitError(
             f"cannot be written: {error.strerror or error}",
             file=file,
-            mend="free some disk space, or choose a folder that can be written",
+            hint="free some disk space, or choose a folder that can be written",
         ) from error

@@ -302,12 +302,12 @@ print(f"MSE {mean_squared_error:.5f}, beta {2 * mean_squared_error / D:.1e}")
 # ## 1.10 The same in the package
 #
 # `labkit.model.kl_divergence` is the formula of 1.4 between any two diagonal Gaussians, and
-# `labkit.learning.negative_elbo` is 1.9 with 1.8 inside: squared error averaged over pixels, KL
+# `labkit.training.negative_elbo` is 1.9 with 1.8 inside: squared error averaged over pixels, KL
 # summed over latent dimensions, both averaged over time steps and clips.
 
 # %%
-from labkit.learning import negative_elbo
 from labkit.model import Gaussian, Rollout
+from labkit.training import negative_elbo
 
 truth, predicted = torch.rand(2, 3, 3, 64, 64), torch.rand(2, 3, 3, 64, 64)
 posteriors = Gaussian(torch.randn(2, 3, 5), torch.randn(2, 3, 5))

@@ -98,7 +98,7 @@ from labkit.errors import DataError
 try:
     layout.read_clip(trajectories / "1")
 except DataError as error:
-    print(f"{error.file.name}: {error.what}\n-> {error.mend}")
+    print(f"{error.file.name}: {error.what}\n-> {error.hint}")
 
 layout.write_clip(trajectories / "1", simulate_clip(seed=1, index=2))  # whole again
 

@@ -32,7 +32,7 @@ import torch
 from labkit.data.simulator import simulate_clip
 from labkit.model import VideoCVAE
 from labkit.presets import preset
-from labkit.results import window_of
+from labkit.reporting.evaluate_run import window_of
 
 smoke = preset("smoke")
 config = dataclasses.replace(smoke, model=dataclasses.replace(smoke.model, predictor="lstm"))
@@ -262,7 +262,7 @@ Image(png_bytes(filmstrip({"moved 3 t pixels": to_uint8(moved_frames.clamp(0, 1)
 from pathlib import Path
 
 from labkit.data.simulator import SPLIT_OFFSETS
-from labkit.learning import load_model
+from labkit.training import load_model
 
 trained, settings = load_model(Path("demo_run"))
 layers = []

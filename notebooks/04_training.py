@@ -67,7 +67,7 @@ for beta in (1.0, 1e-4, 1e-5, 1e-6):
 
 # %%
 from labkit.config import KLConfig, TeacherForcingConfig
-from labkit.learning import kl_weight, teacher_forcing_ratio
+from labkit.training import kl_weight, teacher_forcing_ratio
 
 monotonic = KLConfig(schedule="monotonic", cycles=3, ratio=2.0)
 cyclical = KLConfig(schedule="cyclical", cycles=3, ratio=2.0)
@@ -143,7 +143,7 @@ config = dataclasses.replace(
 # `train` fits the model and leaves everything about it in one folder.
 
 # %%
-from labkit.learning import train
+from labkit.training import train
 
 rows = train(config, "run", progress=False)
 
@@ -162,7 +162,7 @@ print("\nrun:", *sorted(file.name for file in Path("run").iterdir()))
 # as in the test: the loss of a teacher-forced epoch says little about that.
 
 # %%
-from labkit.learning import read_history
+from labkit.training import read_history
 from labkit.views import training_curves
 
 training_curves(read_history("run"))
@@ -192,7 +192,7 @@ except RunError as error:
 # %%
 import torch
 
-from labkit.learning.checkpoint import load_checkpoint
+from labkit.training.checkpoint import load_checkpoint
 
 train(config, "stopped", minutes=1e-9, progress=False)
 print("updates done:", load_checkpoint(Path("stopped"))["update"])
@@ -217,7 +217,7 @@ training = dataclasses.replace(training, batch_size=4, learning_rate=10.0)
 try:
     train(dataclasses.replace(config, kl=kl, training=training), "reckless", progress=False)
 except TrainingError as error:
-    print(error.mend)
+    print(error.hint)
 
 os.chdir(notebooks)
 temporary.cleanup()

@@ -29,7 +29,7 @@ import json
 import textwrap
 from pathlib import Path
 
-from labkit.learning import load_model
+from labkit.training import load_model
 
 run = Path("demo_run")
 model, config = load_model(run)
@@ -50,7 +50,7 @@ print("\n" + textwrap.fill(stored["protocol"], 90))
 # becomes harder; the PSNR of free-running predictions is what counts.
 
 # %%
-from labkit.learning import read_history
+from labkit.training import read_history
 from labkit.views import training_curves
 
 history = read_history(run)
@@ -231,7 +231,7 @@ def certify(predict):
     for trial in certificate.trials:
         print(f"{trial.name:<12} {trial.verdict}")
     for found in certificate.findings:
-        print(textwrap.fill(f"LEAK: {found.says}. Mend: {found.mend}", 90))
+        print(textwrap.fill(f"LEAK: {found.says}. Mend: {found.hint}", 90))
 
 
 certify(predictor_of(model))

@@ -31,7 +31,7 @@ labkit.lab_setup()
 from pathlib import Path
 
 from labkit.data.simulator import SPLIT_OFFSETS, simulate_clip
-from labkit.learning import load_model
+from labkit.training import load_model
 from labkit.views import pilot
 
 model, config = load_model(Path("demo_run"))

@@ -23,15 +23,15 @@ import labkit.config
 import labkit.data.convert
 import labkit.data.download
 import labkit.demo
-import labkit.learning
+import labkit.training
 from labkit.cli import LABKIT, main
 from labkit.cli.reading import Group
 from labkit.config import Config
 from labkit.data.clip import Clip
 from labkit.data.layout import write_split
 from labkit.errors import TrainingError
-from labkit.learning.stopping import Stopped
 from labkit.presets import PRESETS, preset
+from labkit.training.signals import TrainingStopped
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def leaves(group: Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 @dataclasses.dataclass
 class Trained:
-    """What `labkit.learning.train` was called with."""
+    """What `labkit.training.train` was called with."""
 
     config: Config
     run: Path
@@ -64,7 +64,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Trained]:
     """Records trainings instead of doing them."""
     calls: list[Trained] = []
     monkeypatch.setattr(
-        labkit.learning,
+        labkit.training,
         "train",
         lambda config, run, **rest: calls.append(Trained(config, run, rest)),
     )
@@ -234,10 +234,14 @@ def test_the_command_is_installed() -> None:
     ("error", "code", "said"),
     [
         (KeyboardInterrupt(), 130, "labkit train: interrupted\n"),
-        (Stopped(15, 7, Path("r")), 143, "stopped by SIGTERM after update 7, with everything"),
-        (Stopped(2, 7, Path("r")), 130, "saved; to go on: labkit train --resume --out r\n"),
         (
-            TrainingError("the loss is nan", mend="a lower\nrate"),
+            TrainingStopped(15, 7, Path("r")),
+            143,
+            "stopped by SIGTERM after update 7, with everything",
+        ),
+        (TrainingStopped(2, 7, Path("r")), 130, "saved; to go on: labkit train --resume --out r\n"),
+        (
+            TrainingError("the loss is nan", hint="a lower\nrate"),
             2,
             "the loss is nan (a lower rate)",
         ),
@@ -254,7 +258,7 @@ def test_what_goes_wrong_within_a_command_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(labkit.learning, "train", fail)
+    monkeypatch.setattr(labkit.training, "train", fail)
     assert main(["train"]) == code
     err = capsys.readouterr().err
     assert said in err
@@ -265,7 +269,7 @@ def test_an_error_of_the_program_itself_is_not_hidden(monkeypatch: pytest.Monkey
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(labkit.learning, "train", fail)
+    monkeypatch.setattr(labkit.training, "train", fail)
     with pytest.raises(ZeroDivisionError):
         main(["train"])
 
@@ -301,11 +305,11 @@ def test_train_hands_on_its_own_options(trained: list[Trained]) -> None:
     main(["train", "--minutes", "2.5", "--no-progress", "--device", "cpu"])
     expected = {"resume": False, "minutes": 2.5, "progress": False, "device": "cpu"}
     assert trained[0].options.pop("tell")
-    (board,) = trained[0].options.pop("watchers")
+    (board,) = trained[0].options.pop("callbacks")
     assert board.folder == Path("runs/demo/tensorboard")
     assert trained[0].options == expected
     main(["train", "--no-tensorboard"])
-    assert trained[1].options["watchers"] == []
+    assert trained[1].options["callbacks"] == []
 
 
 def test_resume_takes_the_runs_own_config(trained: list[Trained], tmp_path: Path) -> None:

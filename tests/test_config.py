@@ -158,4 +158,4 @@ def test_an_unknown_preset_lists_those_there_are() -> None:
 def test_choices_that_do_not_fit_together(changes, words) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         from_dict(changes)
-    assert caught.value.mend
+    assert caught.value.hint

@@ -7,8 +7,8 @@ import pytest
 import labkit.demo
 from labkit.demo import run_demo
 from labkit.errors import DataError, LabkitError, RunError
-from labkit.learning import read_history
 from labkit.presets import SMOKE
+from labkit.training import read_history
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from labkit.learning.objective import negative_elbo
 from labkit.model import VideoCVAE
 from labkit.model.output import PaintedOutput
 from labkit.presets import preset
+from labkit.training.objective import negative_elbo
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 

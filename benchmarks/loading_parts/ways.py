@@ -16,7 +16,7 @@ from torchvision.transforms.functional import to_tensor
 
 from labkit.data.dataset import Batch, ClipDataset
 from labkit.data.loader import BatchLoader
-from labkit.learning.order import UpdateSampler
+from labkit.training.data_order import UpdateSampler
 
 N_FRAMES, BATCH, SEED = 12, 12, 0
 

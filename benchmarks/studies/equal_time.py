@@ -37,12 +37,12 @@ from labkit.evaluation.metrics import psnr
 from labkit.evaluation.regions import RegionErrors, joined_errors, region_errors
 from labkit.experiments.questions import changed
 from labkit.files import write_whole
-from labkit.learning import read_history
-from labkit.learning.checkpoint import load_model
-from labkit.learning.fitting import VideoTask, train
-from labkit.learning.schedules import teacher_forcing_ratio
 from labkit.model import kl_divergence
 from labkit.presets import preset
+from labkit.training import read_history
+from labkit.training.checkpoint import load_model
+from labkit.training.run import TrainingSetup, train
+from labkit.training.schedules import teacher_forcing_ratio
 
 # Each variant: a preset, and what is changed in it.
 Changes = tuple[str, dict[str, Any]]
@@ -115,7 +115,7 @@ SLOW = 5.0
 
 def updates_in(config: Config, minutes: float) -> int:
     """How many updates fit into the minutes."""
-    task = VideoTask(config, torch.device("cpu"))
+    task = TrainingSetup(config, torch.device("cpu"))
     spent = {}
     for forced in (1.0, 0.0):
         weights = {"kl_weight": 1e-5, "teacher_forcing_ratio": forced}

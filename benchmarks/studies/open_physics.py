@@ -40,7 +40,7 @@ from labkit.data.simulator.world import SimulatedWorld
 from labkit.evaluation.protocol import to_uint8
 from labkit.evaluation.regions import REGIONS, psnr_of_mse
 from labkit.files import write_whole
-from labkit.learning.checkpoint import load_model
+from labkit.training.checkpoint import load_model
 from labkit.views import figure_png
 from labkit.views.deviation import deviation_map
 

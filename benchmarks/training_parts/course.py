@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, RandomSampler
 
 from labkit.config import TrainingConfig
-from labkit.learning.objective import Objective
 from labkit.model import VideoCVAE, kl_divergence
 from labkit.model.backbones import Decoder
 from labkit.model.gaussian import standard_normal_like
+from labkit.training.objective import Objective
 
 
 def course_loss(

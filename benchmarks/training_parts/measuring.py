@@ -18,13 +18,13 @@ from training_parts.course import course_batches, course_optimizer, course_step
 from training_parts.operations import arithmetic_rate, step_operations
 
 from labkit.config import Config, TeacherForcingConfig
-from labkit.learning.acceleration import Acceleration
-from labkit.learning.trainer import Trainer
-from labkit.learning.video_task import VideoTask
 from labkit.model import VideoCVAE
+from labkit.training.device import Acceleration
+from labkit.training.loop import TrainingLoop
+from labkit.training.setup import TrainingSetup
 
 if TYPE_CHECKING:
-    from labkit.learning.watching import EpochNews, Update
+    from labkit.training.events import EpochEnd, Update
 
 WARM_UP = 1
 """steps on a CPU, and readings on a GPU, that are not counted"""
@@ -125,7 +125,7 @@ def _ours(job: Job, device: torch.device) -> tuple[float, float, bool, str]:
     """The same of ours."""
     root = str(Path(job.config.data.root) / "pack")
     acceleration = Acceleration.choose(job.config.training, device)
-    every = acceleration.reading_interval
+    every = acceleration.metrics_interval
     stopwatch = Stopwatch(device, every)
     config = dataclasses.replace(
         job.config,
@@ -140,10 +140,10 @@ def _ours(job: Job, device: torch.device) -> tuple[float, float, bool, str]:
             validation_clips=1,
         ),
     )
-    task = VideoTask(config, device, acceleration=acceleration)
+    task = TrainingSetup(config, device, acceleration=acceleration)
     with tempfile.TemporaryDirectory(prefix="labkit_training_") as run:
-        trainer = Trainer(
-            task, config.training, Path(run), acceleration=acceleration, watchers=[stopwatch]
+        trainer = TrainingLoop(
+            task, config.training, Path(run), acceleration=acceleration, callbacks=[stopwatch]
         )
         trainer.fit()
         name = type(trainer.optimizer).__name__
@@ -152,7 +152,7 @@ def _ours(job: Job, device: torch.device) -> tuple[float, float, bool, str]:
 
 
 class Stopwatch:
-    """A watcher that times updates. Their figures are read at once on a CPU, and some updates at
+    """A callback that times updates. Their figures are read at once on a CPU, and some updates at
     a time on a GPU, which is then done with all of them."""
 
     def __init__(self, device: torch.device, every: int) -> None:
@@ -172,7 +172,7 @@ class Stopwatch:
             self.times.append(time.perf_counter())
             self.peak = peak_memory(self.device)
 
-    def on_epoch(self, news: EpochNews) -> None:
+    def on_epoch(self, epoch_end: EpochEnd) -> None:
         """Nothing."""
 
     def close(self) -> None:

@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from training_parts.course import course_loss
 
 from labkit.config import Config
-from labkit.learning.objective import negative_elbo
 from labkit.model import VideoCVAE
+from labkit.training.objective import negative_elbo
 
 
 def step_operations(config: Config, batch: int, teacher_forced: bool, course_way: bool) -> float:

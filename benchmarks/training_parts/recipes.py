@@ -17,14 +17,14 @@ from training_parts.curves import Curve, Judge, judge_of
 from training_parts.measuring import WARM_UP, Stopwatch
 
 from labkit.config import Config, TeacherForcingConfig
-from labkit.learning.acceleration import Acceleration
-from labkit.learning.schedules import kl_weight, teacher_forcing_ratio
-from labkit.learning.trainer import Trainer
-from labkit.learning.video_task import VideoTask
 from labkit.model import VideoCVAE
+from labkit.training.device import Acceleration
+from labkit.training.loop import TrainingLoop
+from labkit.training.schedules import kl_weight, teacher_forcing_ratio
+from labkit.training.setup import TrainingSetup
 
 if TYPE_CHECKING:
-    from labkit.learning.watching import EpochNews, Update, Watcher
+    from labkit.training.events import Callback, EpochEnd, Update
 
 USED = 0.95
 """share of the time that our updates are planned for; what they take is known only roughly"""
@@ -70,7 +70,7 @@ class TimeIsUp(Exception):
 
 
 class Follower:
-    """A watcher that lets a judge look after every update that is read off the device."""
+    """A callback that lets a judge look after every update that is read off the device."""
 
     def __init__(self, judge: Judge, device: torch.device, every: int) -> None:
         """
@@ -80,7 +80,7 @@ class Follower:
             every: updates between two readings.
         """
         self.judge, self.device, self.every = judge, device, every
-        self.trainer: Trainer | None = None
+        self.trainer: TrainingLoop | None = None
         """whose weights are judged: those it keeps for use"""
 
     def on_update(self, told: Update) -> None:
@@ -99,7 +99,7 @@ class Follower:
         if last or self.judge.is_over:
             raise TimeIsUp
 
-    def on_epoch(self, news: EpochNews) -> None:
+    def on_epoch(self, epoch_end: EpochEnd) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ def follow_ours(config: Config, seconds: float, clips: int, device: torch.device
     config = stretched(config, seconds, device)
     acceleration = Acceleration.choose(config.training, device)
     judge = judge_of(config, clips, seconds)
-    follower = Follower(judge, device, acceleration.reading_interval)
+    follower = Follower(judge, device, acceleration.metrics_interval)
     with tempfile.TemporaryDirectory(prefix="labkit_quality_") as run:
         trainer = make_trainer(config, acceleration, Path(run), [follower])
         follower.trainer = trainer
@@ -132,11 +132,11 @@ def follow_ours(config: Config, seconds: float, clips: int, device: torch.device
 
 
 def make_trainer(
-    config: Config, acceleration: Acceleration, run: Path, watchers: Sequence[Watcher]
-) -> Trainer:
+    config: Config, acceleration: Acceleration, run: Path, callbacks: Sequence[Callback]
+) -> TrainingLoop:
     """What `labkit train` would run."""
-    task = VideoTask(config, acceleration.device, acceleration=acceleration)
-    return Trainer(task, config.training, run, acceleration=acceleration, watchers=watchers)
+    task = TrainingSetup(config, acceleration.device, acceleration=acceleration)
+    return TrainingLoop(task, config.training, run, acceleration=acceleration, callbacks=callbacks)
 
 
 def stretched(config: Config, seconds: float, device: torch.device) -> Config:
@@ -165,7 +165,7 @@ def with_updates(config: Config, epochs: int, updates: int) -> Config:
 def step_seconds(config: Config, forced: bool, device: torch.device) -> float:
     """Seconds of an update, whole: with optimizer, clipping and moving average."""
     acceleration = Acceleration.choose(config.training, device)
-    every = acceleration.reading_interval
+    every = acceleration.metrics_interval
     stopwatch = Stopwatch(device, every)
     fed = TeacherForcingConfig(schedule="constant", start=float(forced))
     config = dataclasses.replace(config, teacher_forcing=fed)

@@ -94,13 +94,13 @@ class Train:
     def run(self) -> None:
         import torch
 
-        from labkit.learning import train
-        from labkit.learning.parallel import speaks
-        from labkit.learning.tensorboard import TensorBoard
+        from labkit.training import train
+        from labkit.training.distributed import speaks
+        from labkit.training.tensorboard import TensorBoard
 
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not there.get(self.device or "cpu", True):
-            raise LabkitError(f"there is no {self.device} device here", mend="leave --device out")
+            raise LabkitError(f"there is no {self.device} device here", hint="leave --device out")
         train(
             self.config,
             self.folder,
@@ -108,7 +108,7 @@ class Train:
             minutes=self.minutes,
             progress=self.progress,
             device=self.device,
-            watchers=[TensorBoard(self.folder)] if self.tensorboard and speaks() else [],
+            callbacks=[TensorBoard(self.folder)] if self.tensorboard and speaks() else [],
             tell=_tell,
         )
         if speaks():
@@ -127,7 +127,7 @@ class Predict:
     """file to write"""
 
     def run(self) -> None:
-        from labkit.results import predict_clip
+        from labkit.reporting.evaluate_run import predict_clip
 
         require_run(self.folder)
         predict_clip(self.folder, self.clip, self.out)
@@ -155,5 +155,5 @@ def require_run(folder: Path) -> None:
         raise RunError(
             "not the folder of a run: it has no config.json",
             file=folder,
-            mend="labkit train makes one",
+            hint="labkit train makes one",
         )

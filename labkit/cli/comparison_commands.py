@@ -40,7 +40,7 @@ class Compare:
 
     def run(self) -> None:
         from labkit.experiments.comparison import compared
-        from labkit.experiments.judged import names_of, read_judged
+        from labkit.experiments.evaluated_run import names_of, read_judged
         from labkit.experiments.page import write_page
 
         named = names_of(self.folders)
@@ -153,7 +153,7 @@ def _print(comparison: Comparison, page: Path) -> None:
     """The protocol, the tables and the answer."""
     from labkit.experiments.answer import answer, tables_of
     from labkit.experiments.page import protocol_of
-    from labkit.tables import as_text
+    from labkit.reporting.tables import as_text
 
     protocol = protocol_of(comparison)
     print(_wrapped(f"{protocol[0].upper()}{protocol[1:]}."))

@@ -125,7 +125,7 @@ class Convert:
 
 @dataclass(frozen=True)
 class Check:
-    """Read every clip of a data set; say what it holds, and name each fault and its mend.
+    """Read every clip of a data set; say what it holds, and name each fault and how to fix it.
 
     The exit code is 1 where something is unusable. With --fix a repaired copy is written and
     checked as well, and the exit code is the copy's; ROOT itself is never touched.
@@ -145,8 +145,8 @@ class Check:
         from labkit.data.check.repair import check_place, repair
 
         if self.resize and self.fix is None:
-            mend = "labkit data check ROOT --fix OUT --resize"
-            raise LabkitError("--resize scales the frames of a copy", mend=mend)
+            hint = "labkit data check ROOT --fix OUT --resize"
+            raise LabkitError("--resize scales the frames of a copy", hint=hint)
         if self.fix is not None:  # before all of it is read
             check_place(self.root, self.fix)
         report = check(self.root, self.progress)
@@ -184,7 +184,7 @@ def cores(asked: int | None) -> int:
         LabkitError: less than one was asked for.
     """
     if asked is not None and asked < 1:
-        raise LabkitError(f"--workers is {asked}", mend="1 or more, or leave it out")
+        raise LabkitError(f"--workers is {asked}", hint="1 or more, or leave it out")
     return usable_cores() if asked is None else asked
 
 

@@ -48,8 +48,8 @@ class Evaluate:
     """switch the progress bar off"""
 
     def run(self) -> None:
-        from labkit.results import evaluate_run, report_file
-        from labkit.tables import as_text, sentences, tables_of
+        from labkit.reporting.evaluate_run import evaluate_run, report_file
+        from labkit.reporting.tables import as_text, sentences, tables_of
 
         require_run(self.folder)
         evaluation = evaluate_run(

@@ -46,8 +46,8 @@ class Prove:
     def run(self) -> int:
         from labkit.evaluation.leakage import predictor_of, prove
         from labkit.files import write_whole
-        from labkit.learning.checkpoint import WEIGHTS
-        from labkit.results import CERTIFICATE, CERTIFICATE_PICTURE, certificate_png
+        from labkit.reporting.evaluate_run import CERTIFICATE, CERTIFICATE_PICTURE, certificate_png
+        from labkit.training.checkpoint import WEIGHTS
 
         model, config, dataset = _opened(self.folder, self.split, self.clips, self.data)
         proof = prove(
@@ -113,11 +113,11 @@ def _opened(
 ) -> tuple[VideoCVAE, Config, ClipDataset]:
     """A run's model on the CPU, its config, and the first window of each clip of a split."""
     from labkit.data.dataset import ClipDataset
-    from labkit.learning.checkpoint import load_model
+    from labkit.training.checkpoint import load_model
 
     require_run(folder)
     if clips < 1:
-        raise LabkitError(f"--clips is {clips}: nothing to judge", mend="give 1 or more")
+        raise LabkitError(f"--clips is {clips}: nothing to judge", hint="give 1 or more")
     model, config = load_model(folder)
     where = config.data if data is None else dataclasses.replace(config.data, root=data.as_posix())
     return model, config, ClipDataset.from_config(where, split, windows="first")

@@ -45,7 +45,7 @@ def find(group: Group, words: Sequence[str]) -> tuple[str, type, list[str]]:
         if rest and rest[0] in ("-h", "--help"):
             _print_help(program, group)
         if not rest or rest[0] not in group.commands:
-            raise LabkitError(_no_command(program, group, rest), mend=f"{program} --help")
+            raise LabkitError(_no_command(program, group, rest), hint=f"{program} --help")
         program = f"{program} {rest[0]}"
         chosen = group.commands[rest.pop(0)]
         if not isinstance(chosen, Group):
@@ -68,14 +68,14 @@ def read(
         LabkitError: an option is unknown (with the nearest) or a value does not fit.
         SystemExit: the words ask for help, which is printed.
     """
-    mend = f"{program} --help lists all"
+    hint = f"{program} --help lists all"
     known = sorted(_options(kind))
     for word in words:
         option = word.split("=")[0].replace("_", "-")
         if word.startswith("--") and option not in known:
             near = _nearest(option, known)
             hint = f"; did you mean {near}?" if near else ""
-            raise LabkitError(f"unrecognized option {word.split('=')[0]}{hint}", mend=mend)
+            raise LabkitError(f"unrecognized option {word.split('=')[0]}{hint}", hint=hint)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -88,7 +88,7 @@ def read(
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise LabkitError(_unbox(box.getvalue(), program), mend=mend) from None
+        raise LabkitError(_unbox(box.getvalue(), program), hint=hint) from None
 
 
 def _print_help(program: str, group: Group) -> None:

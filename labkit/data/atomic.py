@@ -65,18 +65,18 @@ def writing(folder: Path | str, wait: float = 0.0) -> Iterator[Path]:
     try:
         place = Path(folder).resolve()
         if place.exists() and not place.is_dir():
-            raise DataError("is a file", file=folder, mend="give the name of a folder")
+            raise DataError("is a file", file=folder, hint="give the name of a folder")
         place.parent.mkdir(parents=True, exist_ok=True)
         with locked(place.with_name(f".{place.name}.lock"), wait):
             _clear(place)
             yield place
     except Timeout:
-        mend = "wait until it is done, or end it"
-        raise DataError("is being written by another process", file=folder, mend=mend) from None
+        hint = "wait until it is done, or end it"
+        raise DataError("is being written by another process", file=folder, hint=hint) from None
     except OSError as error:
-        mend = "free some disk space, or choose a folder that can be written"
+        hint = "free some disk space, or choose a folder that can be written"
         what = f"cannot be written: {error.strerror or error}"
-        raise DataError(what, file=folder, mend=mend) from error
+        raise DataError(what, file=folder, hint=hint) from error
 
 
 @contextlib.contextmanager

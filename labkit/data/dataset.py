@@ -15,7 +15,7 @@ from torchvision.datasets import VisionDataset
 
 from labkit.config import CONDITION_SIZES, DataConfig
 from labkit.data.clip import Clip
-from labkit.data.folders import ClipFolders
+from labkit.data.folder_source import ClipFolders
 from labkit.data.pack import PackedSplit, ensure_pack, is_pack
 from labkit.errors import DataError
 
@@ -105,8 +105,8 @@ class ClipDataset(VisionDataset):
         self._source: PackedSplit | ClipFolders
         if source == "folders":
             if is_pack(root):
-                mend = 'use source="pack"'
-                raise DataError("is a pack, which holds no folders of clips", file=root, mend=mend)
+                hint = 'use source="pack"'
+                raise DataError("is a pack, which holds no folders of clips", file=root, hint=hint)
             self._source = ClipFolders(Path(root), split)
         else:
             self._source = ensure_pack(root, progress=progress).split(split)
@@ -118,10 +118,10 @@ class ClipDataset(VisionDataset):
         length = self._source.shape[1]
         if self.n_frames > length:
             what = f"clips of {split} have {length} frames, n_past + n_future = {self.n_frames}"
-            raise DataError(what, file=root, mend="set a shorter data.n_past or data.n_future")
+            raise DataError(what, file=root, hint="set a shorter data.n_past or data.n_future")
         if condition == "action+position" and not self.has_positions:
-            mend = "set data.condition=action"
-            raise DataError(f"clips of {split} have no positions", file=root, mend=mend)
+            hint = "set data.condition=action"
+            raise DataError(f"clips of {split} have no positions", file=root, hint=hint)
         self.condition = condition
         self.condition_size = CONDITION_SIZES[condition]
         self.windows_a_clip = length - self.n_frames + 1 if windows == "all" else 1

@@ -67,8 +67,8 @@ def in_order(
         if fault is not None:
             raise fault
     except BrokenProcessPool:
-        mend = "the system may be short of memory: run it again, with fewer workers"
-        raise DataError("a worker process was ended from outside", mend=mend) from None
+        hint = "the system may be short of memory: run it again, with fewer workers"
+        raise DataError("a worker process was ended from outside", hint=hint) from None
     finally:
         with _ctrl_c_later():  # a second Ctrl-C would leave processes behind
             stop.set()

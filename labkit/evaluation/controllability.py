@@ -150,7 +150,7 @@ def controllability(
     count = dataset.n_clips if clips is None else min(clips, dataset.n_clips)
     if count < 2:
         raise LabkitError(
-            f"{count} clips, whose actions cannot be exchanged", mend="give 2 or more"
+            f"{count} clips, whose actions cannot be exchanged", hint="give 2 or more"
         )
     world = World.of(dataset)
     strangers = _shuffled(count, seed)

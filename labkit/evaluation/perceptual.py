@@ -42,14 +42,14 @@ class Lpips:
         file = weights_file(network)
         if not file.is_file():
             what = f"LPIPS ({network}) is not measured: its network's weights are not there"
-            raise LabkitError(what, file=file, mend=how_to_get(network))
+            raise LabkitError(what, file=file, hint=how_to_get(network))
         try:
             whole = LearnedPerceptualImagePatchSimilarity(net_type=network, normalize=True)
         except Exception as error:  # torch raises anything at a file that was half fetched
             first_line = str(error).partition("\n")[0]
             what = f"LPIPS ({network}) is not measured: not readable weights: {first_line}"
-            mend = f"delete the file and fetch it again; {how_to_get(network)}"
-            raise LabkitError(what, file=file, mend=mend) from None
+            hint = f"delete the file and fetch it again; {how_to_get(network)}"
+            raise LabkitError(what, file=file, hint=hint) from None
         self._net = whole.net.to(device).eval()
 
     def __call__(

@@ -71,14 +71,14 @@ def find_protocol(name: str) -> Protocol:
     start, _, number = name.rpartition("-")
     if start != "best-of":
         near = difflib.get_close_matches(name, NAMED, n=1)
-        mend = f"did you mean {near[0]}? " if near else ""
+        hint = f"did you mean {near[0]}? " if near else ""
         raise LabkitError(
-            f"no protocol {name!r}", mend=f"{mend}there are {', '.join(NAMED)} and best-of-N"
+            f"no protocol {name!r}", hint=f"{hint}there are {', '.join(NAMED)} and best-of-N"
         )
     if not (number.isascii() and number.isdigit() and 2 <= int(number) <= MOST_SAMPLES):
         raise LabkitError(
             f"protocol {name!r} keeps the best of {number or 'nothing'}",
-            mend=f"N is from 2 to {MOST_SAMPLES}, as in best-of-20; one sample is frame",
+            hint=f"N is from 2 to {MOST_SAMPLES}, as in best-of-20; one sample is frame",
         )
     return Protocol(f"best-of-{int(number)}", best_of=int(number))
 
@@ -93,19 +93,19 @@ def fitted(asked: Protocol, dataset: ClipDataset, model: VideoCVAE) -> Protocol:
         raise LabkitError(
             f"protocol {asked.name} is for models that are told no action, and this one is told "
             f"{dataset.condition}",
-            mend="take --protocol best-of-100, or train one with --data.condition none",
+            hint="take --protocol best-of-100, or train one with --data.condition none",
         )
     if asked.first_window and dataset.windows != "first":
         raise LabkitError(
             f"protocol {asked.name} scores the first frames of each clip alone",
-            mend="leave --windows out, or take --protocol frame",
+            hint="leave --windows out, or take --protocol frame",
         )
     if dataset.condition_size != model.condition_size:
         raise LabkitError(
             f"the condition has {dataset.condition_size} columns ({dataset.condition}), and the "
             f"model takes {model.condition_size}",
             file=dataset.root,
-            mend="read the data set with the condition that the model was trained with",
+            hint="read the data set with the condition that the model was trained with",
         )
     side = model.config.frame_size
     if dataset.frame_size != (side, side):
@@ -113,7 +113,7 @@ def fitted(asked: Protocol, dataset: ClipDataset, model: VideoCVAE) -> Protocol:
         raise LabkitError(
             f"the frames are {height} x {width} pixels, and the model is made for {side} x {side}",
             file=dataset.root,
-            mend="give the data set that it was trained with, or one of that size",
+            hint="give the data set that it was trained with, or one of that size",
         )
     return replace(asked, n_past=dataset.n_past, n_future=dataset.n_future)
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from labkit.evaluation.bootstrap import Interval
 from labkit.evaluation.metrics import LOWER_IS_BETTER
-from labkit.evaluation.spread import TOLD
+from labkit.evaluation.sample_diversity import TOLD
 from labkit.experiments.comparison import LEVEL, Comparison, Pair
-from labkit.experiments.judged import differing
-from labkit.tables import METRICS, told
+from labkit.experiments.evaluated_run import differing
+from labkit.reporting.tables import METRICS, told
 from labkit.views import label_of
 from labkit.views.report import Row, Table
 

@@ -12,9 +12,9 @@ from jaxtyping import Float
 
 from labkit.evaluation import Evaluation
 from labkit.evaluation.bootstrap import Interval, Resamples
-from labkit.evaluation.comparing import Estimate, check_alike, estimate, holm
-from labkit.evaluation.spread import Spread
-from labkit.experiments.judged import Judged
+from labkit.evaluation.sample_diversity import Spread
+from labkit.evaluation.significance import Estimate, check_alike, estimate, holm
+from labkit.experiments.evaluated_run import Judged
 
 LEVEL = 0.05
 """a difference counts where its p, after Holm's correction, is below this"""

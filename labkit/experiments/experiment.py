@@ -13,12 +13,12 @@ from labkit.data.dataset import ClipDataset
 from labkit.errors import LabkitError, RunError
 from labkit.evaluation import find_protocol
 from labkit.experiments.comparison import Comparison, compared
-from labkit.experiments.judged import read_judged
+from labkit.experiments.evaluated_run import read_judged
 from labkit.experiments.page import write_page
 from labkit.experiments.questions import QUESTIONS, arms_of
 from labkit.experiments.training import Job, Judging, carry_out
 from labkit.fields import differences
-from labkit.learning.checkpoint import CONFIG
+from labkit.training.checkpoint import CONFIG
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def run_experiment(
             failed = carry_out(jobs, at_once=at_once, threads=threads, progress=progress, tell=tell)
     except Timeout:
         raise RunError(
-            "another experiment is at work in this folder", file=out, mend="let it end first"
+            "another experiment is at work in this folder", file=out, hint="let it end first"
         ) from None
     comparison = _compared(jobs, failed)
     told = {job.name: fault for job, fault in failed.items()}
@@ -102,10 +102,10 @@ def planned(question: str, base: Config, out: Path, seeds: int, judging: Judging
     arms = arms_of(question, base)
     find_protocol(judging.protocol)
     if seeds < 1:
-        raise LabkitError(f"--seeds is {seeds}", mend="give at least 1; 3 or more tell more")
+        raise LabkitError(f"--seeds is {seeds}", hint="give at least 1; 3 or more tell more")
     if judging.clips < 1 or judging.samples < 1:
         raise LabkitError(
-            f"--clips is {judging.clips} and --samples {judging.samples}", mend="give at least 1"
+            f"--clips is {judging.clips} and --samples {judging.samples}", hint="give at least 1"
         )
     # Read here once: a pack that is not there yet is made before the trainings meet over it.
     data = ClipDataset(base.data.root, "test", n_past=1, n_future=1, condition="none", labels=False)
@@ -130,7 +130,7 @@ def shared_out(
     """
     for name, asked in (("--jobs", at_once), ("--threads", threads)):
         if asked is not None and asked < 1:
-            raise LabkitError(f"{name} is {asked}", mend="1 or more, or leave it out")
+            raise LabkitError(f"{name} is {asked}", hint="1 or more, or leave it out")
     if at_once is None:
         at_once = max(1, cores // (threads or 1))
     at_once = min(at_once, jobs)
@@ -151,7 +151,7 @@ def _check_kept(jobs: list[Job]) -> None:
             raise RunError(
                 f"the run was made with other settings: {'; '.join(found)}",
                 file=job.folder,
-                mend="give the settings that the experiment was begun with, or another --out",
+                hint="give the settings that the experiment was begun with, or another --out",
             )
 
 
@@ -165,7 +165,7 @@ def _compared(jobs: list[Job], failed: Mapping[Job, str]) -> Comparison:
         first = next(iter(failed))
         raise LabkitError(
             f"only {len(arms)} of the arms could be trained; {first.name} failed: {failed[first]}",
-            mend=f"what it said is in {first.folder}",
+            hint=f"what it said is in {first.folder}",
         )
     order = list(dict.fromkeys(job.arm for job in jobs))
     return compared({arm: arms[arm] for arm in order if arm in arms})

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from labkit.evaluation.bootstrap import Interval
-from labkit.evaluation.comparing import Estimate
+from labkit.evaluation.significance import Estimate
 from labkit.experiments.answer import answer, tables_of
 from labkit.experiments.comparison import Comparison
 from labkit.files import write_whole
-from labkit.tables import METRICS
+from labkit.reporting.tables import METRICS
 from labkit.views import figure_png
 from labkit.views.comparison import comparison_figure, write_comparison
 

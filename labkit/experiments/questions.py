@@ -120,7 +120,7 @@ def budgeted(config: Config, epochs: int | None, updates: int | None) -> Config:
             near = max(1, round(updates / max(1, epochs))) * epochs
             raise ConfigError(
                 f"{updates} updates cannot be divided evenly among {epochs} epochs",
-                mend=f"take --updates {near}, or another --epochs",
+                hint=f"take --updates {near}, or another --epochs",
             )
     training = dataclasses.replace(training, epochs=epochs, updates_per_epoch=each)
     return dataclasses.replace(config, training=training)

@@ -25,10 +25,10 @@ from tqdm.auto import tqdm
 from labkit.config import Config
 from labkit.errors import LabkitError, RunError
 from labkit.evaluation.perceptual import Network
-from labkit.experiments.judged import read_judged
-from labkit.learning import read_history
-from labkit.learning.checkpoint import WEIGHTS
-from labkit.learning.stopping import NAMES, Stopping
+from labkit.experiments.evaluated_run import read_judged
+from labkit.training import read_history
+from labkit.training.checkpoint import WEIGHTS
+from labkit.training.signals import NAMES, SignalHandler
 
 LOG = "log.txt"
 
@@ -131,7 +131,7 @@ def carry_out(
     running: dict[BaseProcess, tuple[Job, int]] = {}
     total = sum(job.updates for job in jobs)
     bar = tqdm(total=total, unit="update", disable=not progress, desc="all trainings")
-    with bar, Stopping() as stopping:
+    with bar, SignalHandler() as stopping:
         try:
             while left or running:
                 while left and len(running) < at_once:
@@ -162,7 +162,7 @@ def _start(job: Job, threads: int, place: int) -> BaseProcess:
     linux = sys.platform.startswith("linux")
     context = multiprocessing.get_context("forkserver" if linux else "spawn")
     if linux:
-        context.set_forkserver_preload(["labkit.experiments.training", "labkit.results"])
+        context.set_forkserver_preload([__name__, "labkit.reporting.evaluate_run"])
     # Not daemonic: a training on a GPU has processes of its own that read ahead.
     process = context.Process(target=work, args=(job, threads, place), daemon=False)
     process.start()
@@ -214,8 +214,8 @@ def _work_on(job: Job, threads: int, place: int, log: TextIO) -> int:
     """The exit code."""
     import torch
 
-    from labkit.learning import train
-    from labkit.results import evaluate_run
+    from labkit.reporting.evaluate_run import evaluate_run
+    from labkit.training import train
 
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)

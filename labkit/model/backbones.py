@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from labkit.config import ModelConfig
 from labkit.model.gaussian import Gaussian
-from labkit.model.hierarchy import LatentMap
-from labkit.model.modulation import modulation
+from labkit.model.latent_maps import LatentMap
+from labkit.model.layers import modulation
 from labkit.model.norms import norm_2d
 from labkit.model.warping import Aligner
 

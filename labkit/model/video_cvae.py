@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labkit.model.arguments import (
+from labkit.model.backbones import Skips
+from labkit.model.checks import (
     check_context,
     check_noise,
     check_plan,
@@ -25,10 +26,9 @@ from labkit.model.arguments import (
     check_samples,
     check_step,
 )
-from labkit.model.backbones import Skips
-from labkit.model.core import Core
 from labkit.model.gaussian import Gaussian, joined
-from labkit.model.rollout import Memory, Rollout, RolloutState
+from labkit.model.parts import Core
+from labkit.model.state import Memory, Rollout, RolloutState
 
 
 class VideoCVAE(Core):
@@ -226,7 +226,7 @@ class VideoCVAE(Core):
             return state
         # Of the steps within the context only the recurrent state is of use: nothing is decoded.
         inner = slice(0, n_past - 1)
-        earlier = self._heard(encoded).repeat(samples)
+        earlier = self._drop_unused(encoded).repeat(samples)
         q = self._infer(earlier.h[:, 1:], steps[:, inner])
         _, _, memory = self._recur(earlier[inner], steps[:, inner], noise[:, inner], q, Memory())
         return dataclasses.replace(state, memory=memory)

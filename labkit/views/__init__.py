@@ -1,11 +1,9 @@
 """Arrays in, pictures out. Nothing here reads a run folder; only the pilot, and the futures of one
 past, run a model, which they are handed."""
 
-from labkit.views.columns import side_by_side
 from labkit.views.figures import figure_png, psnr_over_time, schedules, training_curves
 from labkit.views.filmstrip import filmstrip, png_bytes, to_uint8
 from labkit.views.futures import futures_of_draws, futures_of_plans, plan
-from labkit.views.gallery import schedule_gallery
 from labkit.views.gif import gif_bytes, save_gif
 from labkit.views.latents import kl_heat_map, prior_and_posterior, traversal_strips
 from labkit.views.live import LiveFigure
@@ -13,6 +11,7 @@ from labkit.views.pilot import Pilot, pilot
 from labkit.views.report import write_report
 from labkit.views.score_panels import score_panels
 from labkit.views.scrubber import Scrubber, scrub
+from labkit.views.side_by_side import side_by_side
 from labkit.views.style import label_of, use_style
 from labkit.views.video import mp4_bytes, save_mp4
 
@@ -35,7 +34,6 @@ __all__ = [
     "psnr_over_time",
     "save_gif",
     "save_mp4",
-    "schedule_gallery",
     "schedules",
     "score_panels",
     "scrub",

@@ -46,7 +46,7 @@ def certificate(
         n_past: number of context frames.
         headline: the verdict in a few words.
         trials: (name, "passed" or "failed" or "not applicable", what came of it).
-        findings: (the leak's name, what happens and its mend).
+        findings: (the leak's name, what happens and its hint).
         protocol: one sentence that says what was proved.
 
     Returns:

@@ -121,19 +121,19 @@ def check_drivable(model: Model, clip: Filmed, n_past: int) -> None:
     if model.condition_size not in (columns, columns + 3):
         raise ShapeError(
             f"the model is told {model.condition_size} numbers a frame: no action to drive it by",
-            mend="take a model with data.condition=action+position or action",
+            hint="take a model with data.condition=action+position or action",
         )
     if model.config.condition_at != "previous":
         raise ShapeError(
             "the model is told the condition of the frame to come, which no pilot knows",
-            mend="take a model with model.condition_at=previous",
+            hint="take a model with model.condition_at=previous",
         )
     if not 1 <= n_past <= len(clip.frames):
         raise ShapeError(f"n_past is {n_past}; the clip has {len(clip.frames)} frames")
     if model.condition_size > columns and clip.positions is None:
         raise ShapeError(
             "the clip has no positions, which the model is told",
-            mend="take a model with data.condition=action",
+            hint="take a model with data.condition=action",
         )
 
 

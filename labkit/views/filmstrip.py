@@ -52,7 +52,7 @@ def check_rows(rows: Rows, n_past: int | None = None, scale: int = 1) -> tuple[i
             as the first; no frames; a context longer than the clips; a scale below 1.
     """
     if not rows:
-        raise ShapeError("there are no rows to show", mend='give one clip, as {"truth": frames}')
+        raise ShapeError("there are no rows to show", hint='give one clip, as {"truth": frames}')
     first = ""
     for name, frames in rows.items():
         _check_clip(name, frames)
@@ -60,7 +60,7 @@ def check_rows(rows: Rows, n_past: int | None = None, scale: int = 1) -> tuple[i
         if frames.shape != rows[first].shape:
             raise ShapeError(
                 f"row {name!r} is {frames.shape}, row {first!r} is {rows[first].shape}",
-                mend="show clips of one length and size; put the context frames in front of a "
+                hint="show clips of one length and size; put the context frames in front of a "
                 "prediction",
             )
     length, _, height, width = rows[first].shape
@@ -74,15 +74,15 @@ def check_rows(rows: Rows, n_past: int | None = None, scale: int = 1) -> tuple[i
 def _check_clip(name: str, frames: np.ndarray) -> None:
     shape = tuple(np.shape(frames))
     if len(shape) != 4 or shape[1] != 3 or 0 in shape:
-        mend = "frames are (T, 3, H, W)"
+        hint = "frames are (T, 3, H, W)"
         if len(shape) == 4 and shape[-1] == 3:
-            mend = "put the channels second: frames.transpose(0, 3, 1, 2)"
-        raise ShapeError(f"row {name!r} is {shape}; it must be (T, 3, H, W)", mend=mend)
+            hint = "put the channels second: frames.transpose(0, 3, 1, 2)"
+        raise ShapeError(f"row {name!r} is {shape}; it must be (T, 3, H, W)", hint=hint)
     kind = getattr(frames, "dtype", None)
     if not isinstance(frames, np.ndarray) or kind != np.uint8:
         raise ShapeError(
             f"row {name!r} is {type(frames).__name__} of {kind}; it must be numpy uint8, 0..255",
-            mend="from floats in [0, 1]: labkit.views.to_uint8(frames)",
+            hint="from floats in [0, 1]: labkit.views.to_uint8(frames)",
         )
 
 
@@ -95,7 +95,7 @@ def to_uint8(frames: np.ndarray) -> np.ndarray:
     frames = np.asarray(frames)
     if frames.size and not (np.nanmin(frames) >= 0 and np.max(frames) <= 1):
         low, high = float(np.min(frames)), float(np.max(frames))
-        raise ShapeError(f"values lie in {low:g}..{high:g}; allowed: 0..1", mend="clip them first")
+        raise ShapeError(f"values lie in {low:g}..{high:g}; allowed: 0..1", hint="clip them first")
     return np.rint(frames * 255).astype(np.uint8)
 
 

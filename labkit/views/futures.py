@@ -66,7 +66,7 @@ def plan(
         ShapeError: a direction that is none.
     """
     if direction not in DIRECTIONS:
-        raise ShapeError(f"no direction {direction!r}", mend=f"choose from {', '.join(DIRECTIONS)}")
+        raise ShapeError(f"no direction {direction!r}", hint=f"choose from {', '.join(DIRECTIONS)}")
     dx, dy = DIRECTIONS[direction]
     return np.tile(np.float32([speed * dx, speed * dy, 0, lifted]), (steps, 1))
 

@@ -12,8 +12,8 @@ from PIL import Image, ImageColor
 from labkit.errors import ShapeError
 from labkit.files import write_whole
 from labkit.views import style
-from labkit.views.columns import side_by_side
 from labkit.views.filmstrip import Rows, check_rows
+from labkit.views.side_by_side import side_by_side
 
 _GREYS = 16
 _MARKS = (style.CONTEXT, style.FAINT, *dict.fromkeys(s.color for s in style.SERIES.values()))

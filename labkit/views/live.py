@@ -21,7 +21,7 @@ class History(Protocol):
 
 
 class LiveFigure:
-    """A watcher of a training: `train(config, run, watchers=[LiveFigure()])` in a notebook.
+    """A callback of a training: `train(config, run, callbacks=[LiveFigure()])` in a notebook.
 
     The figure takes the cell's one output and is replaced there, so that nothing flickers or
     piles up. What stands there at the end depends on the history alone, not on how quickly it

@@ -14,7 +14,7 @@ from matplotlib.path import Path
 
 from labkit.views import style
 from labkit.views.figures import LabFigure
-from labkit.views.unrolled import LEVELS, PITCH, Edge, Node, UnrolledGraph
+from labkit.views.model_graph_data import LEVELS, PITCH, Edge, Node, UnrolledGraph
 
 RADIUS, WIDE, HIGH = 0.36, 1.16, 0.56
 """of a circle; width and height of a box"""

@@ -78,7 +78,7 @@ class Pilot:
             LabkitError: the episode cannot be saved.
         """
         if what not in PRESSES:
-            raise ShapeError(f"nothing is called {what!r}", mend=f"press {', '.join(PRESSES)}")
+            raise ShapeError(f"nothing is called {what!r}", hint=f"press {', '.join(PRESSES)}")
         if what in DIRECTIONS or what in ("raise", "lower"):
             self._act(what)
         elif what == "fingers":

@@ -67,7 +67,7 @@ class Show:
         if self.difference and not any(psnr is not None for psnr in self.psnr()):
             raise ShapeError(
                 f"there is no difference to show: the rows are {', '.join(self.rows)}",
-                mend="give truth=... and a clip to compare with it",
+                hint="give truth=... and a clip to compare with it",
             )
 
     @property

@@ -121,7 +121,7 @@ def scrub(
     for group in (given, rows or {}, _samples(samples)):
         for name, clip in group.items():
             if name in every:
-                raise ShapeError(f"there are two clips called {name!r}", mend="rename one")
+                raise ShapeError(f"there are two clips called {name!r}", hint="rename one")
             every[name] = clip
     return Scrubber(Show(every, n_past, scale, float(fps), difference))
 
@@ -133,6 +133,6 @@ def _samples(samples: Samples | None) -> Mapping[str, np.ndarray]:
     if shape is not None and len(shape) != 5:
         raise ShapeError(
             f"samples are {shape}; they must be (N, T, 3, H, W)",
-            mend="for a single one: samples=[frames]",
+            hint="for a single one: samples=[frames]",
         )
     return {f"sample {number}": clip for number, clip in enumerate(samples, start=1)}

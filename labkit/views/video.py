@@ -10,9 +10,9 @@ import numpy as np
 
 from labkit.errors import LabkitError
 from labkit.files import write_whole
-from labkit.views.columns import side_by_side
 from labkit.views.filmstrip import Rows, check_rows
 from labkit.views.gif import frame_time
+from labkit.views.side_by_side import side_by_side
 
 
 def mp4_bytes(
@@ -38,7 +38,7 @@ def mp4_bytes(
     if not can_write_mp4():
         raise LabkitError(
             "an MP4 needs ffmpeg, which is not there",
-            mend="pip install -e '.[video]', or write a GIF with save_gif, which needs nothing",
+            hint="pip install -e '.[video]', or write a GIF with save_gif, which needs nothing",
         )
     pictures = [side_by_side(rows, step, scale=scale, n_past=n_past) for step in range(length)]
     high, wide = pictures[0].shape[:2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from labkit.data.simulator import SPLIT_OFFSETS, simulate_clip
-from labkit.learning import load_model
+from labkit.training import load_model
 from labkit.views.pilot import Pilot, pilot
 
 pytestmark = pytest.mark.browser
@@ -19,7 +19,7 @@ SEED, INDEX, SCALE = 1, SPLIT_OFFSETS["test"], 3
 
 SHOW = f"""import torch
 from labkit.data.simulator import simulate_clip
-from labkit.learning import load_model
+from labkit.training import load_model
 from labkit.views import pilot
 torch.set_num_threads(1)
 model, _ = load_model("{RUN.as_posix()}")

@@ -260,7 +260,7 @@ def test_a_zip_that_is_not_to_be_trusted_is_refused_and_leaves_nothing(tmp_path,
     with pytest.raises(DataError, match=words) as caught:
         archives.unpacked(file)
     assert caught.value.file == file
-    assert caught.value.mend
+    assert caught.value.hint
     assert str(caught.value).isprintable()
     everything = sorted(str(inner.relative_to(tmp_path)) for inner in tmp_path.rglob("*"))
     assert everything == ["a", "a/b", "a/b/c", "a/b/c/data.zip"]

@@ -56,7 +56,7 @@ def test_every_fault_is_found_in_one_reading(course, make_clip):
         (third.with_name("3"), None),
         (third.with_name("3"), None),
     ]
-    assert all(fault.mend for fault in report.faults)
+    assert all(fault.hint for fault in report.faults)
     assert (report.splits["train"].clips, sum(report.splits["train"].shapes.values())) == (4, 2)
     text = report.text()
     assert text.endswith("4 faults")

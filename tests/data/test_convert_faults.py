@@ -57,7 +57,7 @@ def test_a_fault_stops_it_and_leaves_what_was_there(
         before = tree(out)
     with pytest.raises(DataError, match=rf"traj_512_to_767\.tfrecords.*{words}") as error:
         convert(source, out, to=to, workers=workers)
-    assert error.value.mend
+    assert error.value.hint
     assert tree(out) == before
     assert not [name for name in only(tmp_path) if name.endswith((".tmp", ".lock"))]
 

@@ -172,7 +172,7 @@ def test_an_error_of_a_worker_is_the_same_sentence(course, workers):
         next(batches)
     assert "\n" not in str(caught.value)
     assert caught.value.file == frames
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_loader_whose_workers_stay_serves_several_passes(course):

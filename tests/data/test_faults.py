@@ -497,7 +497,7 @@ FAULTS = [
 
 
 MESSAGE = re.compile(r"(.+?)(?:, row ([0-9]+))?: (.+)")
-"""file, row where there is one, and what is wrong with its mend"""
+"""file, row where there is one, and what is wrong with how to fix it"""
 
 
 def messages(answer: Answer) -> list[str]:
@@ -531,7 +531,7 @@ def test_a_fault_is_told(fault, good_course, tree_of, capsys, monkeypatch):
         assert path.endswith(fault.file), said
         assert (row and int(row)) == fault.row, said
         assert re.search(fault.says, words), said
-        assert re.search(r" \(.+\)$", words), f"no mend: {said}"
+        assert re.search(r" \(.+\)$", words), f"no hint: {said}"
         assert visible(tree_of(here, digests=False)) == before
 
 

@@ -293,7 +293,7 @@ def test_a_fault_is_named_with_its_file_and_row(tmp_path, make_clip, name):
         layout.read_clip(folder)
     assert Path(caught.value.file) == folder / file
     assert caught.value.row == row
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def a_clip_in(root: Path) -> None:
@@ -338,7 +338,7 @@ def test_what_is_no_data_set_is_refused(tmp_path, name):
     with pytest.raises(DataError, match=words) as caught:
         layout.splits(root)
     assert caught.value.file == root
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("ending", [".npz", ".tar", ".tfrecords", ".7z", ""])
@@ -346,8 +346,8 @@ def test_a_file_for_a_root_is_told_what_to_do_with_it(tmp_path, ending):
     (tmp_path / f"data{ending}").write_bytes(b"x")
     with pytest.raises(DataError, match="is a file") as caught:
         layout.clip_folders(tmp_path / f"data{ending}", "train")
-    mend = {"": "give the folder", ".7z": "unpack"}.get(ending, "labkit data convert")
-    assert mend in caught.value.mend
+    hint = {"": "give the folder", ".7z": "unpack"}.get(ending, "labkit data convert")
+    assert hint in caught.value.hint
 
 
 def test_an_array_file_is_not_taken_for_a_zip(tmp_path):
@@ -377,7 +377,7 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch, make_cl
     with pytest.raises(DataError, match="may not be listed") as caught:
         layout.clip_folders(tmp_path, "train")
     assert caught.value.file == tmp_path / "train" / "traj_0"
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_an_empty_split_is_named(tmp_path, make_clip):

@@ -87,7 +87,7 @@ def test_a_file_that_became_shorter_is_told(split, opened):
     with pytest.raises(DataError, match="cannot be read") as caught:
         split.windows(np.array([2]), np.array([4]), 3)
     assert caught.value.file == file
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_file_that_went_is_told(split):

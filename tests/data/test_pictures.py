@@ -156,7 +156,7 @@ def test_what_is_no_readable_png_is_told_with_what_mends_it(read, tmp_path, name
     with pytest.raises(DataError, match=words) as caught:
         read(data)
     assert caught.value.file == tmp_path / "0.png"
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def forbids(patch, file):
@@ -183,7 +183,7 @@ def test_what_is_no_plain_file_is_named(tmp_path, monkeypatch, make, words):
     with pytest.raises(DataError, match=words) as caught:
         read_picture(tmp_path / "3.png")
     assert caught.value.file == tmp_path / "3.png"
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_the_first_picture_of_another_size_is_named(tmp_path):

@@ -298,7 +298,7 @@ def test_a_copy_goes_to_a_new_place_alone(good_course, tree_of):
     }.items():
         with pytest.raises(DataError, match=words) as caught:
             repair(good_course, here / out)
-        assert caught.value.mend
+        assert caught.value.hint
     with pytest.raises(DataError, match=r"is a pack.*make the pack again"):
         repair(good_course / ".labkit_pack", here / "copy")
     assert tree_of(here) == before

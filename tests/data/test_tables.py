@@ -103,7 +103,7 @@ def test_a_fault_is_told_with_its_row_and_what_mends_it(table, name):
     with pytest.raises(DataError, match=words) as caught:
         read_table(file, 4)
     assert (caught.value.file, caught.value.row) == (file, row)
-    assert caught.value.mend
+    assert caught.value.hint
     assert "\n" not in str(caught.value)
 
 
@@ -166,7 +166,7 @@ def test_what_is_no_plain_file_is_named(tmp_path, monkeypatch, make, words):
     make(monkeypatch, tmp_path / "actions.csv")
     with pytest.raises(DataError, match=words) as caught:
         read_table(tmp_path / "actions.csv", 4)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_link_to_a_table_is_followed_whatever_its_name(tmp_path):
@@ -231,7 +231,7 @@ def assert_a_table_or_our_error(file: Path, data: bytes) -> bool:
         assert np.isfinite(table.values).all()
         return True
     assert fault.file == file
-    assert fault.mend
+    assert fault.hint
     assert fault.row is None or 1 <= fault.row <= data.count(b"\n") + data.count(b"\r") + 1
     assert len(str(fault).splitlines()) == 1
     return False

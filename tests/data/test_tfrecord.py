@@ -123,7 +123,7 @@ def test_broken_framing_is_named(data, number, words):
         with pytest.raises(DataError, match=words) as error:
             clips_of(data, size)
         assert (error.value.file, error.value.row) == (NAME, number)
-        assert error.value.mend
+        assert error.value.hint
         errors.append(str(error.value))
     assert errors[0] == errors[1]
 
@@ -197,7 +197,7 @@ def test_a_broken_example_is_named(made, words):
         read_example(example(made), NAME, 4)
     assert (error.value.file, error.value.row) == (NAME, 4)
     assert "record 4" in str(error.value)
-    assert error.value.mend
+    assert error.value.hint
 
 
 @pytest.mark.parametrize("data", [b"hello, no protobuf", b"\x0a\xff\xff\xff\x7f"])
@@ -257,7 +257,7 @@ def outcome(work) -> str:
     try:
         clips = work()
     except DataError as error:
-        return "error" if error.mend and error.row else f"an error that does not help: {error}"
+        return "error" if error.hint and error.row else f"an error that does not help: {error}"
     for clip in clips:
         assert clip.frames.shape == (30, 3, 64, 64)
         assert np.isfinite(clip.actions).all()

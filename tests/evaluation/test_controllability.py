@@ -19,8 +19,8 @@ from labkit.evaluation import controllability as measured
 from labkit.evaluation.controllability import IGNORED, OTHER, OWN, REPEATED, SHUFFLED
 from labkit.evaluation.counterfactual import Facts, World
 from labkit.evaluation.gripper import arm_pixels, backdrop, gripper_offset, tip_pixels
-from labkit.learning.checkpoint import CONFIG, WEIGHTS, save_model
 from labkit.model import VideoCVAE
+from labkit.training.checkpoint import CONFIG, WEIGHTS, save_model
 
 controllability = measured.controllability
 

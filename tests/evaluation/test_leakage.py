@@ -38,7 +38,7 @@ def test_a_students_leak_is_caught_and_named(name: str) -> None:
     assert not certificate.clean
     assert certificate.findings[0].leak == leak
     assert leak in certificate.headline
-    assert f"mend: {certificate.findings[0].mend}" in certificate.text()
+    assert f"hint: {certificate.findings[0].hint}" in certificate.text()
 
 
 def test_every_name_has_a_leak_that_earns_it() -> None:
@@ -90,7 +90,7 @@ def test_the_sentence_says_which_steps_are_forced() -> None:
 def test_the_clips_last_frame_is_called_so() -> None:
     finding = prove(student(skip_from=-1), batch_of()).findings[0]
     assert "x_7 (the clip's last)" in finding.says
-    assert "frames[:, n_past - 1]" in finding.mend
+    assert "frames[:, n_past - 1]" in finding.hint
 
 
 def test_two_faults_are_both_said() -> None:

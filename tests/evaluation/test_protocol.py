@@ -15,8 +15,8 @@ from labkit.errors import LabkitError, RunError, ShapeError
 from labkit.evaluation import Evaluation, evaluate, find_protocol, psnr
 from labkit.evaluation.metrics import channel_psnr
 from labkit.evaluation.protocol import validation_psnr
+from labkit.evaluation.sample_diversity import spread
 from labkit.evaluation.sampling import Sampler
-from labkit.evaluation.spread import spread
 from labkit.model import VideoCVAE
 
 

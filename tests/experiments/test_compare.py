@@ -15,14 +15,14 @@ from labkit.config import Config
 from labkit.data.simulator import simulate_pack
 from labkit.evaluation import Evaluation
 from labkit.evaluation.bootstrap import Resamples
-from labkit.evaluation.comparing import estimate
+from labkit.evaluation.significance import estimate
 from labkit.experiments.answer import answer
 from labkit.experiments.comparison import Comparison, compared
-from labkit.experiments.judged import names_of, read_judged
+from labkit.experiments.evaluated_run import names_of, read_judged
 from labkit.experiments.page import protocol_of
-from labkit.learning import train
 from labkit.presets import SMOKE
-from labkit.results import evaluate_run
+from labkit.reporting.evaluate_run import evaluate_run
+from labkit.training import train
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from labkit.cli import main
-from labkit.learning import read_history
+from labkit.training import read_history
 
 ARMS = ("cyclical", "monotonic", "none")
 

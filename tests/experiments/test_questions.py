@@ -7,12 +7,12 @@ import torch
 
 from labkit.cli import comparison_commands
 from labkit.errors import ConfigError, LabkitError
+from labkit.experiments.evaluated_run import differing
 from labkit.experiments.experiment import shared_out
-from labkit.experiments.judged import differing
 from labkit.experiments.questions import QUESTIONS, arms_of, budgeted, changed
-from labkit.learning.schedules import weights_at
 from labkit.model import VideoCVAE
 from labkit.presets import COURSE, DEMO, PRESETS, SMOKE
+from labkit.training.schedules import weights_at
 
 ALLOWED = {
     "annealing": {"kl.schedule"},

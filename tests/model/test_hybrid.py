@@ -10,9 +10,9 @@ from shaken import shaken, two_clips
 from torch import Tensor
 
 from labkit.config import Config, KLConfig
-from labkit.learning.fitting import VideoTask
 from labkit.model import VideoCVAE
 from labkit.presets import SMOKE
+from labkit.training.run import TrainingSetup
 
 N_PAST, HORIZON = 2, 3
 VARIANTS = {
@@ -75,7 +75,7 @@ def test_the_share_of_a_batch_is_blind(share, count, simulated, monkeypatch) -> 
         data=dataclasses.replace(SMOKE.data, root=simulated.as_posix()),
         kl=KLConfig(hybrid=share),
     )
-    task = VideoTask(config, torch.device("cpu"))
+    task = TrainingSetup(config, torch.device("cpu"))
     seen = []
     rollout = task.module.rollout
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from labkit.config import ModelConfig
 from labkit.model import VideoCVAE
 from labkit.model.backbones import Block, Join, Skips
-from labkit.model.hierarchy import LatentMap
-from labkit.model.modulation import CUE_SIZE, ConditionalScale, Cue, FiLM
+from labkit.model.latent_maps import LatentMap
+from labkit.model.layers import CUE_SIZE, ConditionalScale, Cue, FiLM
 from labkit.model.norms import norm_1d, norm_2d
 from labkit.model.output import CDNA_KERNELS, CDNA_SIDE, CDNAOutput
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from labkit.config import ModelConfig
 from labkit.model import VideoCVAE
 from labkit.model.backbones import Join
-from labkit.model.modulation import FiLM
+from labkit.model.layers import FiLM
 from labkit.model.warping import Aligner
 
 SIDE, N_PAST, HORIZON = 32, 2, 3

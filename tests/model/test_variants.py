@@ -11,8 +11,8 @@ import torch
 
 from labkit.config import Config, DataConfig, KLConfig, ModelConfig
 from labkit.errors import ConfigError
-from labkit.learning.objective import negative_elbo
 from labkit.model import VideoCVAE
+from labkit.training.objective import negative_elbo
 
 OPTIONS: dict[str, tuple] = {
     "backbone": ("dcgan64", "vgg64"),

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from labkit.config import ModelConfig
-from labkit.learning.objective import negative_elbo
 from labkit.model import VideoCVAE
-from labkit.model.modulation import FiLM
+from labkit.model.layers import FiLM
 from labkit.presets import PRESETS, SMOKE
+from labkit.training.objective import negative_elbo
 
 N_PAST, HORIZON = 2, 4
 TINY = SMOKE.model

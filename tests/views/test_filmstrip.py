@@ -10,8 +10,8 @@ import pytest
 
 from labkit.errors import ShapeError
 from labkit.views import filmstrip, png_bytes, side_by_side, style, to_uint8
-from labkit.views.columns import side_by_side_layout
 from labkit.views.filmstrip import strip_layout
+from labkit.views.side_by_side import side_by_side_layout
 
 
 def noise(length: int = 5, size: int = 16, names=("truth", "prediction")) -> dict[str, np.ndarray]:

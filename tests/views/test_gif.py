@@ -11,7 +11,7 @@ from PIL import Image
 
 from labkit.errors import ShapeError
 from labkit.views import gif_bytes, save_gif, side_by_side
-from labkit.views.columns import side_by_side_layout
+from labkit.views.side_by_side import side_by_side_layout
 
 NAMES = ("truth", "prediction", "posterior")
 

@@ -15,7 +15,7 @@ from labkit.model import VideoCVAE
 from labkit.presets import SMOKE
 from labkit.views.figures import figure_png
 from labkit.views.model_graph import draw_graph, figure_svg
-from labkit.views.unrolled import UnrolledGraph, unrolled_graph
+from labkit.views.model_graph_data import UnrolledGraph, unrolled_graph
 
 N_PAST, N_FUTURE = 2, 3
 

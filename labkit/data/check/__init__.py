@@ -134,7 +134,7 @@ class _Packed:
             if values is not None and not np.isfinite(values).all():
                 what = f"{kind} of clip {number} ({clip.name}) are not all finite numbers"
                 file = self.split.root / self.name / f"{kind}.npy"
-                raise DataError(what, file=file, row=number + 1, mend="make the pack again")
+                raise DataError(what, file=file, row=number + 1, hint="make the pack again")
         return clip
 
     def faults(self, number: int, first: DataError) -> list[DataError]:
@@ -155,9 +155,9 @@ def _sources(report: CheckReport, root: Path) -> Sequence[_Folders | _Packed]:
         report.faults += pack.faults()
         return [_Packed(pack.split(name)) for name in pack.splits]
     sources = [_Folders(name, layout.clip_folders(root, name)) for name in layout.splits(root)]
-    mend = "put its clips there again, or remove the folder"
+    hint = "put its clips there again, or remove the folder"
     for folder in layout.empty_splits(root):
-        report.faults.append(DataError("holds no clips", file=folder, mend=mend))
+        report.faults.append(DataError("holds no clips", file=folder, hint=hint))
     return sources
 
 
@@ -169,5 +169,5 @@ def leak(twins: Duplicate, place: Path) -> DataError:
     what = f"{twins.name} holds the same pictures as {twins.other_name}"
     inside = {("train", "test"): ": a test clip inside the training set"}
     what += inside.get((twins.split, twins.other_split), f", which is in {twins.other_split}")
-    mend = "remove it, or let --fix write a copy without it: figures measured on it would be a lie"
-    return DataError(what, file=place, mend=mend)
+    hint = "remove it, or let --fix write a copy without it: figures measured on it would be a lie"
+    return DataError(what, file=place, hint=hint)

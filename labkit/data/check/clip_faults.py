@@ -64,9 +64,9 @@ def _missing(folder: Path, pictures: Mapping[str, int]) -> Iterator[DataError]:
     for before, after in itertools.pairwise(numbers):
         if after > before + 1:
             last = f" (and all up to {after - 1}.png)" if after > before + 2 else ""
-            mend = "extract the clip again, or remove its folder"
+            hint = "extract the clip again, or remove its folder"
             file = folder / f"{before + 1}.png"
-            yield DataError(f"frame is missing{last}", file=file, mend=mend)
+            yield DataError(f"frame is missing{last}", file=file, hint=hint)
 
 
 def _several_sizes(folder: Path, sizes: Mapping[str, tuple[int, int]]) -> DataError:
@@ -74,8 +74,8 @@ def _several_sizes(folder: Path, sizes: Mapping[str, tuple[int, int]]) -> DataEr
     odd = [name for name, size in sizes.items() if size != (w, h)]
     (width, height), more = sizes[odd[0]], f" (and {len(odd) - 1} more)" if odd[1:] else ""
     what = f"is {width}x{height} where most frames are {w}x{h}{more}"
-    mend = "all frames of a clip must have one size: extract it again"
-    return DataError(what, file=folder / odd[0], mend=mend)
+    hint = "all frames of a clip must have one size: extract it again"
+    return DataError(what, file=folder / odd[0], hint=hint)
 
 
 def _bad_tables(folder: Path, names: list[str], frames: int | None) -> Iterator[DataError]:

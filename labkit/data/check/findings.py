@@ -85,18 +85,18 @@ class Kind(NamedTuple):
     def unlike(self, most: Kind) -> Iterator[tuple[str, str]]:
         """Each difference from what most clips are, in words; and what mends it."""
         if self.frames != most.frames:
-            mend = "extract it again, or remove it: all clips of a split must have one length"
-            yield f"has {self.frames} frames, and most clips here have {most.frames}", mend
+            hint = "extract it again, or remove it: all clips of a split must have one length"
+            yield f"has {self.frames} frames, and most clips here have {most.frames}", hint
         size, usual = (self.width, self.height), (most.width, most.height)
         if size != usual:
             what = "has frames of {}x{}, and most clips here of {}x{}".format(*size, *usual)
             yield what, "scale it: labkit data check ROOT --fix OUT --resize"
         if self.positions != most.positions:
-            mend = "give all clips their positions, or remove them and set data.condition=action"
-            yield f"has {'' if self.positions else 'no '}positions, unlike most clips here", mend
+            hint = "give all clips their positions, or remove them and set data.condition=action"
+            yield f"has {'' if self.positions else 'no '}positions, unlike most clips here", hint
         if self.labels != most.labels:
-            mend = "labels are optional: remove labels.npz from all clips"
-            yield f"has {'' if self.labels else 'no '}labels, unlike most clips here", mend
+            hint = "labels are optional: remove labels.npz from all clips"
+            yield f"has {'' if self.labels else 'no '}labels, unlike most clips here", hint
 
 
 @dataclass
@@ -149,8 +149,8 @@ class SplitReport:
         most = most_common(self.kinds)
         for kind, count in self.kinds.items():
             others = f" ({count - 1} more like it)" if count > 1 else ""
-            for what, mend in kind.unlike(most):
-                yield DataError(f"{what}{others}", file=self.examples[kind], mend=mend)
+            for what, hint in kind.unlike(most):
+                yield DataError(f"{what}{others}", file=self.examples[kind], hint=hint)
 
 
 def most_common(kinds: Mapping[Kind, int]) -> Kind:
@@ -185,7 +185,7 @@ class CheckReport:
     root: Path
     splits: dict[str, SplitReport] = field(default_factory=dict)
     faults: list[DataError] = field(default_factory=list)
-    """everything that makes the set unusable, each with its file, its row and its mend"""
+    """everything that makes the set unusable, each with its file, its row and how to fix it"""
     notes: list[str] = field(default_factory=list)
     """what is unusual but stops nothing, a sentence each"""
     duplicates: list[Duplicate] = field(default_factory=list)

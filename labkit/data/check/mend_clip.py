@@ -62,7 +62,7 @@ class Mender:
             if still.file is None or not Path(still.file).is_relative_to(copy):
                 raise
             file = folder / Path(still.file).relative_to(copy)
-            raise DataError(still.what, file=file, row=still.row, mend=still.mend) from None
+            raise DataError(still.what, file=file, row=still.row, hint=still.hint) from None
         except OSError:
             raise fault from None
         finally:

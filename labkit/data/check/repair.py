@@ -90,8 +90,8 @@ def repair(
             kept = _choose(inside, mender, report, progress)
         report.dropped = [layout.as_given(fault, root, inside) for fault in report.dropped]
         if not any(kept.values()):
-            mend = "see `labkit data check` for what is wrong with each clip"
-            raise DataError("no clip of it can be mended", file=root, mend=mend)
+            hint = "see `labkit data check` for what is wrong with each clip"
+            raise DataError("no clip of it can be mended", file=root, hint=hint)
         fresh = stack.enter_context(replacing(out))
         for name, folders in kept.items():
             if folders:
@@ -123,16 +123,16 @@ def check_place(root: Path, out: Path) -> None:
     Raises:
         DataError: `root` cannot be copied to `out`.
     """
-    mend = "choose a new folder beside the data set"
+    hint = "choose a new folder beside the data set"
     if out.exists() and not out.is_dir():
-        raise DataError("is a file", file=out, mend=mend)
+        raise DataError("is a file", file=out, hint=hint)
     if out.is_dir() and any(out.iterdir()):
-        raise DataError("is not empty", file=out, mend=mend)
+        raise DataError("is not empty", file=out, hint=hint)
     if out.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"is inside the data set {root}", file=out, mend=mend)
+        raise DataError(f"is inside the data set {root}", file=out, hint=hint)
     if is_pack(root):
-        mend = "repair the folders it was made from and make the pack again"
-        raise DataError("is a pack, which holds nothing to repair", file=root, mend=mend)
+        hint = "repair the folders it was made from and make the pack again"
+        raise DataError("is a pack, which holds nothing to repair", file=root, hint=hint)
 
 
 def _choose(
@@ -169,6 +169,6 @@ def _alike(kinds: dict[Path, Kind], report: RepairReport) -> Iterator[Path]:
         if kind == most:
             yield folder
             continue
-        for what, mend in kind.unlike(most):
-            report.dropped.append(DataError(what, file=folder, mend=mend))
+        for what, hint in kind.unlike(most):
+            report.dropped.append(DataError(what, file=folder, hint=hint))
             break

@@ -76,12 +76,12 @@ def convert(
     """
     source, out = Path(source), Path(out)
     if to == "layout" and is_pack(out):
-        raise DataError("is a pack, not a course layout", file=out, mend="choose another folder")
+        raise DataError("is a pack, not a course layout", file=out, hint="choose another folder")
     if source.suffix.lower() == ".npz":
         clip = read_npz(source)
         if camera != "aux1":
-            mend = "an .npz has the course's camera, aux1; leave the camera out"
-            raise DataError(f"has no camera {camera!r}", file=source, mend=mend)
+            hint = "an .npz has the course's camera, aux1; leave the camera out"
+            raise DataError(f"has no camera {camera!r}", file=source, hint=hint)
         _write(clip, out, to, f"the clip {source.name}", progress)
         splits, shape, positions = {"train": 1}, clip.frames.shape, clip.positions is not None
     else:
@@ -128,21 +128,21 @@ def read_npz(file: Path | str) -> Clip:
     """
     file = Path(file)
     if not file.exists():
-        raise DataError("no such file", file=file, mend="look at its name and folder")
+        raise DataError("no such file", file=file, hint="look at its name and folder")
     if not file.is_file():
-        raise DataError("is a folder, not an .npz file", file=file, mend="give the file")
+        raise DataError("is a folder, not an .npz file", file=file, hint="give the file")
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             wanted = (FRAMES_KEY, ACTIONS_KEY, *POSITIONS_KEYS)
             values = {key: arrays[key] for key in wanted if key in arrays.files}
             there_are = ", ".join(arrays.files) or "none"
     except _BROKEN as error:
-        mend = "copy or make it again, with plain numbers in its arrays"
+        hint = "copy or make it again, with plain numbers in its arrays"
         what = f"is not a readable .npz file: {error}"
-        raise DataError(what, file=file, mend=mend) from None
+        raise DataError(what, file=file, hint=hint) from None
     for key in (FRAMES_KEY, ACTIONS_KEY):
         if key not in values:
-            raise DataError(f"has no array {key!r}", file=file, mend=f"its arrays: {there_are}")
+            raise DataError(f"has no array {key!r}", file=file, hint=f"its arrays: {there_are}")
     frames = _frames(values[FRAMES_KEY], file)
     positions_key = next((key for key in POSITIONS_KEYS if key in values), None)
     return Clip(
@@ -158,13 +158,13 @@ def read_npz(file: Path | str) -> Clip:
 def _frames(values: np.ndarray, file: Path) -> UInt8[np.ndarray, "T 3 H W"]:
     if values.ndim != 4 or values.shape[-1] != 3 or 0 in values.shape:
         what = f"{FRAMES_KEY} has shape {values.shape}"
-        raise DataError(what, file=file, mend="expected (T, H, W, 3)")
+        raise DataError(what, file=file, hint="expected (T, H, W, 3)")
     if not np.issubdtype(values.dtype, np.integer):
         what = f"{FRAMES_KEY} holds {values.dtype}"
-        raise DataError(what, file=file, mend="expected whole numbers, 0..255")
+        raise DataError(what, file=file, hint="expected whole numbers, 0..255")
     if values.min() < 0 or values.max() > 255:
         what = f"{FRAMES_KEY} reaches from {values.min()} to {values.max()}"
-        raise DataError(what, file=file, mend="expected 0..255")
+        raise DataError(what, file=file, hint="expected 0..255")
     return np.ascontiguousarray(values.astype(np.uint8).transpose(0, 3, 1, 2))
 
 
@@ -173,7 +173,7 @@ def _numbers(
 ) -> Float32[np.ndarray, "T C"]:
     if values.shape != shape:
         what = f"{key} has shape {values.shape}"
-        raise DataError(what, file=file, mend=f"expected {shape}: one row a frame")
+        raise DataError(what, file=file, hint=f"expected {shape}: one row a frame")
     if values.dtype.kind not in "fiu" or not np.isfinite(to_float32(values)).all():
         raise DataError(f"{key} holds {values.dtype} that are not all finite numbers", file=file)
     return to_float32(values)

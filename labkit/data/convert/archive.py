@@ -45,14 +45,14 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
-        mend = "it is incomplete or damaged: download it again"
-        raise DataError(f"is not a whole tar archive: {error}", file=path, mend=mend) from None
+        hint = "it is incomplete or damaged: download it again"
+        raise DataError(f"is not a whole tar archive: {error}", file=path, hint=hint) from None
 
 
 def in_archive(path: Path) -> tuple[RecordFile, ...] | None:
     """The members of a plain tar; None for a compressed one."""
     if not path.is_file():
-        raise DataError("is not a file", file=path, mend="give a file or a folder")
+        raise DataError("is not a file", file=path, hint="give a file or a folder")
     with readable(path):
         if not tarfile.is_tarfile(path):
             return _no_archive(path)
@@ -65,8 +65,8 @@ def in_archive(path: Path) -> tuple[RecordFile, ...] | None:
 def _no_archive(path: Path) -> None:
     if re.search(r"\.(tar|tgz|tar\.(gz|bz2|xz))$", path.name, re.IGNORECASE):
         raise tarfile.ReadError("it does not begin as one")
-    mend = "give a .tfrecords file, a folder or a .tar of them, or an .npz"
-    raise DataError(f"is of no known kind ({path.suffix or 'no ending'})", file=path, mend=mend)
+    hint = "give a .tfrecords file, a folder or a .tar of them, or an .npz"
+    raise DataError(f"is of no known kind ({path.suffix or 'no ending'})", file=path, hint=hint)
 
 
 def _is_compressed(path: Path) -> bool:
@@ -84,7 +84,7 @@ def _is_records(info: tarfile.TarInfo) -> bool:
 def _member(path: Path, info: tarfile.TarInfo) -> RecordFile:
     label = f"{path}/{info.name}"
     if info.issparse():
-        raise DataError("is a sparse member", file=label, mend="pack it with plain `tar -cf`")
+        raise DataError("is a sparse member", file=label, hint="pack it with plain `tar -cf`")
     split, trajectories = split_and_trajectories(PurePosixPath(info.name))
     return RecordFile(split, trajectories, label, info.size, path, info.offset_data)
 

@@ -87,9 +87,9 @@ class _Record(NamedTuple):
     file: Path | str
     number: int
 
-    def fault(self, what: str, mend: str) -> DataError:
+    def fault(self, what: str, hint: str) -> DataError:
         """The error for what is wrong with it."""
-        return DataError(f"record {self.number} {what}", file=self.file, row=self.number, mend=mend)
+        return DataError(f"record {self.number} {what}", file=self.file, row=self.number, hint=hint)
 
 
 def read_example(
@@ -115,8 +115,8 @@ def read_example(
     try:
         features = _example_type().FromString(data).features.feature
     except DecodeError:
-        mend = "labkit reads BAIR's own files, or their copies"
-        raise record.fault("is no tensorflow.Example", mend) from None
+        hint = "labkit reads BAIR's own files, or their copies"
+        raise record.fault("is no tensorflow.Example", hint) from None
     image = f"image_{camera}/encoded"
     _check_frames(features, [image, "action", "endeffector_pos"], record)
     return Clip(
@@ -157,8 +157,8 @@ def _pictures(features: Any, key: str, record: _Record) -> UInt8[np.ndarray, "30
         values = features[f"{i}/{key}"].bytes_list.value
         if len(values) != 1 or len(values[0]) != expected:
             sizes = ", ".join(str(len(value)) for value in values[:3]) or "no"
-            mend = f"expected {expected}: {SIZE} x {SIZE} pixels x 3, not compressed"
-            raise record.fault(f"has {sizes} bytes in {i}/{key}", mend)
+            hint = f"expected {expected}: {SIZE} x {SIZE} pixels x 3, not compressed"
+            raise record.fault(f"has {sizes} bytes in {i}/{key}", hint)
         pictures[i] = np.frombuffer(values[0], np.uint8).reshape(SIZE, SIZE, 3)
     return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
 

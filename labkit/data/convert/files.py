@@ -68,14 +68,14 @@ def place(file: RecordFile) -> tuple[int, list[int], str]:
 
 def no_records(path: Path) -> DataError:
     """The error for a folder or an archive without any record file."""
-    mend = "give BAIR's softmotion30_44k or its .tar; the course layout needs no conversion"
-    return DataError("holds no .tfrecords files", file=path, mend=mend)
+    hint = "give BAIR's softmotion30_44k or its .tar; the course layout needs no conversion"
+    return DataError("holds no .tfrecords files", file=path, hint=hint)
 
 
 def twice(one: RecordFile, other: RecordFile) -> DataError:
     """The error for two record files that would get the same place."""
     what = f"would be {one.split}/{one.trajectories}, as would {one.label}"
-    return DataError(what, file=other.label, mend="remove or rename one of them")
+    return DataError(what, file=other.label, hint="remove or rename one of them")
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ def pieces(source: Source, wanted: Wanted) -> Iterator[Piece]:
             if held:
                 yield _joined(held)
             if seen == first:
-                raise DataError("holds no records", file=file.label, mend="download it again")
+                raise DataError("holds no records", file=file.label, hint="download it again")
             files += 1
     if not files:
         raise no_records(source.path)

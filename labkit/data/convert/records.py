@@ -124,8 +124,8 @@ def records_to_layout(
 
 def _refuse_full(folder: Path) -> None:
     if folder.is_dir() and layout.scan(folder):
-        mend = "remove it, or choose another folder"
-        raise DataError("is there already", file=folder, mend=mend)
+        hint = "remove it, or choose another folder"
+        raise DataError("is there already", file=folder, hint=hint)
 
 
 def _fill(

@@ -74,7 +74,7 @@ def open_source(path: Path) -> Source:
             files would get the same place.
     """
     if not path.exists():
-        raise DataError("no such file", file=path, mend="look at its name and folder")
+        raise DataError("no such file", file=path, hint="look at its name and folder")
     if path.is_dir():
         files = tuple(_in_folder(path))
     elif RECORDS.search(path.name):
@@ -125,7 +125,7 @@ def _on_disk(file: Path, below: PurePosixPath) -> RecordFile:
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", file=file) from None
     if not file.is_file():
-        raise DataError("is not a file of records", file=file, mend="remove it")
+        raise DataError("is not a file of records", file=file, hint="remove it")
     split, trajectories = split_and_trajectories(below)
     return RecordFile(split, trajectories, str(file), size, file, 0)
 

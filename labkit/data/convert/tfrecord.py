@@ -29,7 +29,7 @@ LONGEST = 1 << 24
 """bytes of data above which a record is not read at all; BAIR's have about 740,000"""
 
 AGAIN = "the file is damaged: download it again"
-"""the mend of a record that has changed"""
+"""the hint for a record that has changed"""
 
 
 class Span(NamedTuple):
@@ -101,13 +101,13 @@ def _read_length(
     length, checksum = struct.unpack("<QI", header)
     if masked_crc(header[:8]) != checksum:
         what = f"the length of record {number} does not fit its checksum"
-        mend = "it is no TFRecord file, or damaged: download it again" if number == 1 else AGAIN
-        raise DataError(what, file=file, row=number, mend=mend)
+        hint = "it is no TFRecord file, or damaged: download it again" if number == 1 else AGAIN
+        raise DataError(what, file=file, row=number, hint=hint)
     # Both tests come before any byte is set aside for the data.
     if length > LONGEST:
         what = f"record {number} claims {length:,} bytes"
-        mend = f"BAIR's have under a million, and at most {LONGEST:,} are read"
-        raise DataError(what, file=file, row=number, mend=mend)
+        hint = f"BAIR's have under a million, and at most {LONGEST:,} are read"
+        raise DataError(what, file=file, row=number, hint=hint)
     if left is not None and HEADER + length + FOOTER > left:
         raise _cut_short(file, number)
     return length
@@ -124,7 +124,7 @@ def read_data(stream: Stream, length: int, file: Path | str, number: int) -> byt
         raise _cut_short(file, number)
     if masked_crc(data) != struct.unpack("<I", footer)[0]:
         what = f"the data of record {number} does not fit its checksum"
-        raise DataError(what, file=file, row=number, mend=AGAIN)
+        raise DataError(what, file=file, row=number, hint=AGAIN)
     return data
 
 
@@ -137,7 +137,7 @@ def masked_crc(data: bytes) -> int:
 
 def _cut_short(file: Path | str, number: int) -> DataError:
     what = f"the file ends within record {number}"
-    return DataError(what, file=file, row=number, mend="it is incomplete: download it again")
+    return DataError(what, file=file, row=number, hint="it is incomplete: download it again")
 
 
 def _read(stream: Stream, count: int, file: Path | str) -> bytes:

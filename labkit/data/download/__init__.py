@@ -93,7 +93,7 @@ def download(
             fit on the disk; another process is fetching it; or what lies there is damaged.
     """
     if what not in OFFICIAL:
-        raise DataError(f"nothing is called {what!r}", mend=f"there are: {', '.join(OFFICIAL)}")
+        raise DataError(f"nothing is called {what!r}", hint=f"there are: {', '.join(OFFICIAL)}")
     official, place = OFFICIAL[what], Path(out) / OFFICIAL[what].name
     expected = official.sha256 or _noted(place)
     with contextlib.ExitStack() as stack:
@@ -127,10 +127,10 @@ def _accept(job: Partial, expected: str | None, official: Official) -> None:
         job.file.replace(rejected)
         job.notes.unlink(missing_ok=True)
         what = f"what came is not as expected: {fault.what}"
-        mend = f"it is kept as {rejected.name}; give another address with --url"
+        hint = f"it is kept as {rejected.name}; give another address with --url"
         if official.sha256 is None and expected is not None:
-            mend += f", or delete {_digest_file(job.place).name}, which an earlier download left"
-        raise DataError(what, file=job.url, mend=mend) from None
+            hint += f", or delete {_digest_file(job.place).name}, which an earlier download left"
+        raise DataError(what, file=job.url, hint=hint) from None
     write_whole(_digest_file(job.place), f"{digest}  {job.place.name}\n")
     job.file.replace(job.place)
     job.notes.unlink(missing_ok=True)
@@ -143,18 +143,18 @@ def _look_at(place: Path, official: Official, progress: bool, say: Callable[[str
         DataError: it is not what it should be; it stays as it is.
     """
     if not place.is_file():
-        raise DataError("is there, but is not a file", file=place, mend="move it away")
+        raise DataError("is there, but is not a file", file=place, hint="move it away")
     size = place.stat().st_size
-    mend = "move it away, and the same command fetches it anew"
+    hint = "move it away, and the same command fetches it anew"
     if official.size is not None and size != official.size:
         what = f"has {size:,} bytes, but the complete file has {official.size:,}"
-        raise DataError(what, file=place, mend=mend)
+        raise DataError(what, file=place, hint=hint)
     if _noted(place) is None:
         say(f"{place} came another way: checking it")
         try:
             digest = check_file(place, place.suffix, official.sha256, progress)
         except DataError as fault:
-            raise DataError(fault.what, file=place, row=fault.row, mend=mend) from None
+            raise DataError(fault.what, file=place, row=fault.row, hint=hint) from None
         write_whole(_digest_file(place), f"{digest}  {place.name}\n")
     say(f"{place} is there already ({size_text(size)}); nothing to fetch")
 
@@ -227,14 +227,14 @@ def _lock(stack: contextlib.ExitStack, place: Path) -> None:
         DataError: another process is fetching it, or the folder cannot be written.
     """
     if place.parent.exists() and not place.parent.is_dir():
-        mend = "give the name of a folder with --out"
-        raise DataError("is a file", file=place.parent, mend=mend)
+        hint = "give the name of a folder with --out"
+        raise DataError("is a file", file=place.parent, hint=hint)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(place.with_name(f".{place.name}.lock")))
     except filelock.Timeout:
-        mend = "wait for it, or end it"
-        raise DataError("is being fetched by another process", file=place, mend=mend) from None
+        hint = "wait for it, or end it"
+        raise DataError("is being fetched by another process", file=place, hint=hint) from None
     except OSError as error:
         what = f"cannot be written: {error.strerror or error}"
-        raise DataError(what, file=place.parent, mend="choose another folder with --out") from None
+        raise DataError(what, file=place.parent, hint="choose another folder with --out") from None

@@ -58,7 +58,7 @@ class Partial:
         return self.place.with_name(f".{self.place.name}.part.json")
 
     @property
-    def mend(self) -> str:
+    def hint(self) -> str:
         """What a user can do where the server does not."""
         return (
             "try again later, give another address with --url, "

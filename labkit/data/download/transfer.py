@@ -58,14 +58,14 @@ def fetch(job: Partial) -> Path:
             if tries >= len(job.pauses):
                 kept = "; what has come is kept, and the same command goes on from there"
                 what = f"{broken}{kept if job.here() and job.can_go_on() else ''}"
-                raise DataError(what, file=job.url, mend=job.mend) from None
+                raise DataError(what, file=job.url, hint=job.hint) from None
             job.say(f"{broken}; trying again in {job.pauses[tries]:g} s")
             time.sleep(job.pauses[tries])
             tries += 1
         except OSError as error:
             what = f"cannot be written: {error.strerror or error}"
-            mend = "free some disk space; the same command then goes on from there"
-            raise DataError(what, file=job.file, mend=mend) from None
+            hint = "free some disk space; the same command then goes on from there"
+            raise DataError(what, file=job.file, hint=hint) from None
 
 
 def _receive(job: Partial) -> None:
@@ -126,7 +126,7 @@ def _useless(job: Partial, head: bytes, at: int, whole: int | None) -> DataError
         return _page(job)
     if whole is not None and at > whole:
         what = f"sends more than the {size_text(whole)} that the file has"
-        return DataError(what, file=job.url, mend=job.mend)
+        return DataError(what, file=job.url, hint=job.hint)
     return None
 
 
@@ -140,14 +140,14 @@ def _answer(job: Partial, headers: dict[str, str]) -> Iterator[httpx.Response]:
         with job.client.stream("GET", job.url, headers=headers, follow_redirects=True) as response:
             yield response
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError):
-        mend = "give one that begins with https:// or http://"
-        raise DataError("is no address of a file", file=job.url, mend=mend) from None
+        hint = "give one that begins with https:// or http://"
+        raise DataError("is no address of a file", file=job.url, hint=hint) from None
     except httpx.TooManyRedirects:
-        raise DataError("redirects without end", file=job.url, mend=job.mend) from None
+        raise DataError("redirects without end", file=job.url, hint=job.hint) from None
     except httpx.TransportError as error:
         words, passing = _in_words(error, job)
         if not passing and not job.announced:  # nothing has come in this call
-            raise DataError(words, file=job.url, mend=job.mend) from None
+            raise DataError(words, file=job.url, hint=job.hint) from None
         raise BrokeOff(words) from None
 
 
@@ -181,7 +181,7 @@ def _refuse_status(job: Partial, response: httpx.Response, start: int) -> None:
     if code in _PASSING:
         raise BrokeOff(f"the server fails {answered}")
     words = _REFUSED.get(code, "the server answers in an unexpected way")
-    raise DataError(f"{words} {answered}", file=str(response.url), mend=job.mend)
+    raise DataError(f"{words} {answered}", file=str(response.url), hint=job.hint)
 
 
 def _refuse_other_content(job: Partial, response: httpx.Response) -> None:
@@ -192,12 +192,12 @@ def _refuse_other_content(job: Partial, response: httpx.Response) -> None:
     encoding = response.headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
         what = f"is sent compressed ({encoding}) though it was asked for as it is"
-        raise DataError(what, file=job.url, mend=job.mend)
+        raise DataError(what, file=job.url, hint=job.hint)
 
 
 def _page(job: Partial, response: httpx.Response | None = None) -> DataError:
     url = job.url if response is None else str(response.url)
-    return DataError("the server sends a web page instead of the file", file=url, mend=job.mend)
+    return DataError("the server sends a web page instead of the file", file=url, hint=job.hint)
 
 
 def _extent(
@@ -221,7 +221,7 @@ def _refuse_size(job: Partial, total: int | None, begin: int) -> None:
     """Says how large the file is; raises DataError where it is another, or does not fit."""
     if job.size is not None and total is not None and total != job.size:
         what = f"has {total:,} bytes, but the file has {job.size:,}: this is another one"
-        raise DataError(what, file=job.url, mend=job.mend)
+        raise DataError(what, file=job.url, hint=job.hint)
     folder, size = job.place.parent, total or job.size
     free = shutil.disk_usage(folder).free
     if not job.announced:
@@ -232,5 +232,5 @@ def _refuse_size(job: Partial, total: int | None, begin: int) -> None:
     needed = 0 if size is None else size - job.here()
     if needed > free:
         what = f"{size_text(needed)} are still to come, and only {size_text(free)} are free"
-        mend = f"free {size_text(needed - free)}, or choose another disk with --out"
-        raise DataError(what, file=folder, mend=mend)
+        hint = f"free {size_text(needed - free)}, or choose another disk with --out"
+        raise DataError(what, file=folder, hint=hint)

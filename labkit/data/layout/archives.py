@@ -142,8 +142,8 @@ def _unpack(file: Path, folder: Path, progress: bool) -> None:
     try:
         archive = zipfile.ZipFile(file)
     except _BROKEN:
-        mend = "download or copy it again"
-        raise DataError("is not a zip, or only a part of one", file=file, mend=mend) from None
+        hint = "download or copy it again"
+        raise DataError("is not a zip, or only a part of one", file=file, hint=hint) from None
     with archive:
         entries = _entries(file, archive)
         _check_sizes(file, list(entries.values()), folder)
@@ -183,9 +183,9 @@ def _entries(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
             raise _distrust(file, entry, "lies in a file as if that were a folder")
     if not entries:
         zips = any(entry.filename.lower().endswith(".zip") for entry in archive.infolist())
-        mend = "expected train, validate and test with their .png and .csv files"
-        mend = "it holds another zip: unpack it, and give what is inside" if zips else mend
-        raise DataError("holds no clips and no pack", file=file, mend=mend)
+        hint = "expected train, validate and test with their .png and .csv files"
+        hint = "it holds another zip: unpack it, and give what is inside" if zips else hint
+        raise DataError("holds no clips and no pack", file=file, hint=hint)
     return entries
 
 
@@ -221,18 +221,18 @@ def _check_kind(file: Path, entry: zipfile.ZipInfo) -> None:
 
 def _check_readable(file: Path, entry: zipfile.ZipInfo) -> None:
     if entry.flag_bits & 0x1:
-        mend = "unpack it with its password and give the folder"
-        raise DataError("is encrypted", file=file, mend=mend)
+        hint = "unpack it with its password and give the folder"
+        raise DataError("is encrypted", file=file, hint=hint)
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # zipfile inflates the other kinds without a limit on memory.
         what = f"is compressed in an unusual way (method {entry.compress_type})"
-        raise DataError(what, file=file, mend="unpack it yourself and give the folder")
+        raise DataError(what, file=file, hint="unpack it yourself and give the folder")
 
 
 def _distrust(file: Path, entry: zipfile.ZipInfo, what: str) -> DataError:
     shown = entry.orig_filename[:80].encode("unicode_escape").decode("ascii")
-    mend = "do not trust it; zip the folder of the data set again"
-    return DataError(f"its entry {shown!r} {what}", file=file, mend=mend)
+    hint = "do not trust it; zip the folder of the data set again"
+    return DataError(f"its entry {shown!r} {what}", file=file, hint=hint)
 
 
 def _check_sizes(file: Path, entries: list[zipfile.ZipInfo], folder: Path) -> None:
@@ -240,14 +240,14 @@ def _check_sizes(file: Path, entries: list[zipfile.ZipInfo], folder: Path) -> No
     total = sum(entry.file_size for entry in entries)
     if total > SMALL and total > MOST_INFLATION * file.stat().st_size:
         what = f"would grow from {_size(file.stat().st_size)} to {_size(total)}"
-        mend = "no data set does: do not trust it; zip the folder of the data set again"
-        raise DataError(what, file=file, mend=mend)
+        hint = "no data set does: do not trust it; zip the folder of the data set again"
+        raise DataError(what, file=file, hint=hint)
     needed = sum(-(-entry.file_size // _BLOCK) * _BLOCK for entry in entries) + KEPT_FREE
     free = shutil.disk_usage(folder).free
     if needed > free:
         what = f"needs {_size(needed)} to unpack; {_size(free)} are free at {folder.parent}"
-        mend = "free some disk space, or unpack it elsewhere and give the folder"
-        raise DataError(what, file=file, mend=mend)
+        hint = "free some disk space, or unpack it elsewhere and give the folder"
+        raise DataError(what, file=file, hint=hint)
 
 
 def _size(count: int) -> str:
@@ -282,4 +282,4 @@ def _write(file: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target:
 
 def _damaged(file: Path, entry: zipfile.ZipInfo) -> DataError:
     what = f"its entry {entry.filename} is damaged"
-    return DataError(what, file=file, mend="download or copy the zip again")
+    return DataError(what, file=file, hint="download or copy the zip again")

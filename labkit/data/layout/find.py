@@ -49,7 +49,7 @@ def canonical_split(name: str) -> str:
 def missing_split(split: str, there_are: Iterable[str], root: Path | str) -> DataError:
     """The error for a split that a data set does not have."""
     return DataError(
-        f"no split {split!r}", file=root, mend=f"there are: {', '.join(there_are) or 'none'}"
+        f"no split {split!r}", file=root, hint=f"there are: {', '.join(there_are) or 'none'}"
     )
 
 
@@ -70,8 +70,8 @@ def resolve(root: Path | str, progress: bool = False) -> Path:
         zips = sorted(entry.name for entry in entries if entry.name.lower().endswith(".zip"))
         if zips and not any(is_folder(entry) for entry in entries):
             if len(zips) > 1:
-                mend = "unpack them, or give one of them"
-                raise DataError(f"holds only zips: {', '.join(zips)}", file=root, mend=mend)
+                hint = "unpack them, or give one of them"
+                raise DataError(f"holds only zips: {', '.join(zips)}", file=root, hint=hint)
             return resolve(root / zips[0], progress=progress)
     return root
 
@@ -91,7 +91,7 @@ def as_given(fault: DataError, given: Path | str, root: Path) -> DataError:
     if root == Path(given) or fault.file is None or not Path(fault.file).is_relative_to(root):
         return fault
     file = Path(given) / Path(fault.file).relative_to(root)
-    return type(fault)(fault.what, file=file, row=fault.row, mend=fault.mend)
+    return type(fault)(fault.what, file=file, row=fault.row, hint=fault.hint)
 
 
 def _unwrapped(folder: Path) -> Path:
@@ -120,8 +120,8 @@ def clip_folders(root: Path | str, split: str) -> list[Path]:
     if split not in found:
         for folder in empty_splits(root):
             if canonical_split(folder.name) == split:
-                mend = f"extract it again; there are: {', '.join(found)}"
-                raise DataError("holds no clips", file=folder, mend=mend)
+                hint = f"extract it again; there are: {', '.join(found)}"
+                raise DataError("holds no clips", file=folder, hint=hint)
         raise missing_split(split, found, root)
     return list(_find_clips(found[split]))
 
@@ -153,7 +153,7 @@ def split_folders(root: Path | str) -> dict[str, Path]:
         name = canonical_split(folder.name)
         if name in found:
             what = f"has both {found[name].name} and {folder.name}, which mean the same split"
-            raise DataError(what, file=root, mend="rename or remove one of them")
+            raise DataError(what, file=root, hint="rename or remove one of them")
         found[name] = folder
     if not found:
         raise _no_clips(Path(root), around)
@@ -190,38 +190,38 @@ def _holds_splits(folder: Path, depth: int = _NESTED - 1) -> bool:
 
 def _refuse_split(root: Path, inner: Path, folders: list[str]) -> None:
     """Raises DataError where the folder given lies below the one that holds the splits."""
-    mend = "give the folder above, which holds the splits"
+    hint = "give the folder above, which holds the splits"
     for name in folders:
         if _WITHIN_SPLIT.match(name):
-            raise DataError(f"holds {name}, so it is itself a split", file=root, mend=mend)
+            raise DataError(f"holds {name}, so it is itself a split", file=root, hint=hint)
     if any(FRAME.fullmatch(entry.name) for entry in scan(inner)) and not folders:
-        raise DataError("is itself a clip, not a data set", file=root, mend=mend)
+        raise DataError("is itself a clip, not a data set", file=root, hint=hint)
 
 
 def _no_folder(root: Path) -> DataError:
-    mend = "give the folder that holds train and test, or a zip of it"
+    hint = "give the folder that holds train and test, or a zip of it"
     try:
         root.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         if isinstance(error, FileNotFoundError) and os.path.islink(root):
             return unreadable(root, error)
-        return DataError("no such folder", file=root, mend=mend)
+        return DataError("no such folder", file=root, hint=hint)
     except OSError as error:
         return unreadable(root, error)
     if root.suffix in (".npz", ".tar", ".tfrecord", ".tfrecords"):
-        mend = "convert it first: `labkit data convert`"
+        hint = "convert it first: `labkit data convert`"
     elif root.suffix in (".7z", ".rar", ".gz", ".tgz", ".xz"):
-        mend = "unpack it first"
-    return DataError("is a file, not a data set's folder", file=root, mend=mend)
+        hint = "unpack it first"
+    return DataError("is a file, not a data set's folder", file=root, hint=hint)
 
 
 def _no_clips(root: Path, around: Path) -> DataError:
-    mend = "expected ROOT/train/traj_512_to_767.tfrecords/0/0.png and so on"
+    hint = "expected ROOT/train/traj_512_to_767.tfrecords/0/0.png and so on"
     for folder in [around, *subfolders(around)]:
         records = (entry for entry in scan(folder) if re.search(r"\.tfrecords?$", entry.name))
         if any(not is_folder(entry) for entry in records):  # the course's folders end so, too
-            mend = "it holds BAIR's official records: `labkit data convert` reads them"
-    return DataError("holds no clips in the course's layout", file=root, mend=mend)
+            hint = "it holds BAIR's official records: `labkit data convert` reads them"
+    return DataError("holds no clips in the course's layout", file=root, hint=hint)
 
 
 # ------------------------------------------------------------------------------- walking
@@ -274,7 +274,7 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not ignored(entry.name)]
     except PermissionError:
-        raise DataError("may not be listed", file=folder, mend="change its permissions") from None
+        raise DataError("may not be listed", file=folder, hint="change its permissions") from None
     except OSError as error:
         raise unreadable(folder, error) from None
 

@@ -57,7 +57,7 @@ def read_pictures(files: list[Path]) -> UInt8[np.ndarray, "T 3 H W"]:
         if picture.shape != frames.shape[1:]:
             (_, height, width), (_, h, w) = frames.shape[1:], picture.shape
             what = f"is {w}x{h} where {files[0].name} is {width}x{height}"
-            raise DataError(what, file=file, mend="all frames of a clip must have one size")
+            raise DataError(what, file=file, hint="all frames of a clip must have one size")
         frames[number] = picture
     return np.empty((0, 3, 0, 0), np.uint8) if frames is None else frames
 
@@ -97,19 +97,19 @@ def _check_head(file: Path, data: bytes) -> None:
     if not data.startswith(_SIGNATURE):
         for start, kind in _OTHERS.items():
             if data.startswith(start):
-                mend = "extract the frames as PNG: a new name does not convert a picture"
-                raise DataError(f"is a {kind} with the ending of a PNG", file=file, mend=mend)
+                hint = "extract the frames as PNG: a new name does not convert a picture"
+                raise DataError(f"is a {kind} with the ending of a PNG", file=file, hint=hint)
         raise _unreadable(file, "it holds something else")
     if len(data) < 33 or data[12:16] != b"IHDR":
         raise _unreadable(file, "it is damaged or ends too early")
     width, height = struct.unpack_from(">II", data, 16)
     if width * height > MOST_PIXELS:
-        mend = f"at most {MOST_PIXELS:,} pixels are read: make it smaller"
-        raise DataError(f"claims to be {width}x{height}", file=file, mend=mend)
+        hint = f"at most {MOST_PIXELS:,} pixels are read: make it smaller"
+        raise DataError(f"claims to be {width}x{height}", file=file, hint=hint)
     if data.find(b"acTL", 33, data.find(b"IDAT")) > 0:
-        mend = "give every frame a file of its own"
-        raise DataError("is an animated PNG", file=file, mend=mend)
+        hint = "give every frame a file of its own"
+        raise DataError("is an animated PNG", file=file, hint=hint)
 
 
 def _unreadable(file: Path, why: str) -> DataError:
-    return DataError(f"is not a readable PNG: {why}", file=file, mend="extract the clip again")
+    return DataError(f"is not a readable PNG: {why}", file=file, hint="extract the clip again")

@@ -36,11 +36,11 @@ def read_plain(file: Path, limit: int) -> bytes:
     except OSError as error:
         raise unreadable(file, error) from None
     if stat.S_ISDIR(state.st_mode):
-        raise DataError("is a folder, not a file", file=file, mend="remove it, extract it again")
+        raise DataError("is a folder, not a file", file=file, hint="remove it, extract it again")
     if not stat.S_ISREG(state.st_mode):
-        raise DataError("is a pipe or a device, not a file", file=file, mend="extract it again")
+        raise DataError("is a pipe or a device, not a file", file=file, hint="extract it again")
     what = f"has {state.st_size:,} bytes, far more than such a file needs"
-    raise DataError(what, file=file, mend=f"at most {limit:,} are read: extract it again")
+    raise DataError(what, file=file, hint=f"at most {limit:,} are read: extract it again")
 
 
 def _read_all(handle: int, size: int) -> bytes:
@@ -53,12 +53,12 @@ def _read_all(handle: int, size: int) -> bytes:
 def unreadable(file: Path, error: OSError) -> DataError:
     """The error for a file or a folder that the system does not let us open."""
     if error.errno == errno.ELOOP:
-        return DataError("is a link that leads in a circle", file=file, mend="replace it by a copy")
+        return DataError("is a link that leads in a circle", file=file, hint="replace it by a copy")
     if isinstance(error, FileNotFoundError):
         if file.is_symlink():
-            return DataError("is a link to nothing", file=file, mend="replace it by a copy")
-        return DataError("no such file", file=file, mend="extract it again")
+            return DataError("is a link to nothing", file=file, hint="replace it by a copy")
+        return DataError("no such file", file=file, hint="extract it again")
     if isinstance(error, PermissionError):
-        return DataError("may not be read", file=file, mend="change its permissions")
+        return DataError("may not be read", file=file, hint="change its permissions")
     what = f"cannot be read: {error.strerror or error}"
-    return DataError(what, file=file, mend="look at the disk, or extract it again")
+    return DataError(what, file=file, hint="look at the disk, or extract it again")

@@ -88,8 +88,8 @@ def _read_tables(folder: Path) -> tuple[list[Path], np.ndarray, np.ndarray | Non
     actions_file = _table(folder, tables, 4, "actions")
     if actions_file is None:
         others = ", ".join(table.name for table in tables)
-        mend = "every clip needs its actions" + (f"; found {others}" if others else "")
-        raise DataError("no such file", file=folder / "actions.csv", mend=mend)
+        hint = "every clip needs its actions" + (f"; found {others}" if others else "")
+        raise DataError("no such file", file=folder / "actions.csv", hint=hint)
     actions = parse_table(actions_file, 4)
     pictures = _in_order(folder, numbered, actions)
     positions_file = _table(folder, tables, 3, "positions")
@@ -109,7 +109,7 @@ def _list_clip(folder: Path) -> tuple[dict[int, Path], list[Path]]:
             number = int(match[1])
             if number in numbered:
                 what = f"has both {numbered[number].name} and {name}"
-                raise DataError(what, file=folder, mend="remove one of them")
+                raise DataError(what, file=folder, hint="remove one of them")
             numbered[number] = folder / name
         elif name.lower().endswith(".csv"):
             tables.append(folder / name)
@@ -121,7 +121,7 @@ def _table(folder: Path, tables: list[Path], columns: int, what: str) -> Path | 
     fitting = [table for table in tables if table_columns(table.name) == columns]
     if len(fitting) > 1:
         both = f"{fitting[0].name} and {fitting[1].name}"
-        raise DataError(f"two files of {what}: {both}", file=folder, mend="remove one of them")
+        raise DataError(f"two files of {what}: {both}", file=folder, hint="remove one of them")
     return fitting[0] if fitting else None
 
 
@@ -135,22 +135,22 @@ def _in_order(folder: Path, numbered: dict[int, Path], actions: Table) -> list[P
     actions.check_top(len(numbered))  # or that row would look like a missing frame
     for number in range(first, max(first + rows, last + 1)):
         if number not in numbered:
-            mend = f"{actions.file.name} has {rows} rows: extract the clip again, or remove it"
-            raise DataError("frame is missing", file=folder / f"{number}.png", mend=mend)
+            hint = f"{actions.file.name} has {rows} rows: extract the clip again, or remove it"
+            raise DataError("frame is missing", file=folder / f"{number}.png", hint=hint)
     actions.check_rows(len(numbered))
     return [numbered[number] for number in range(first, last + 1)]
 
 
 def _read_labels(file: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "T H W"]:
-    mend = "remove it: labels are optional"
+    hint = "remove it: labels are optional"
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             labels = arrays["labels"]
     except PermissionError as error:
         raise unreadable(file, error) from None
     except _BROKEN:
-        raise DataError("is not a readable file of labels", file=file, mend=mend) from None
+        raise DataError("is not a readable file of labels", file=file, hint=hint) from None
     if labels.dtype != np.uint8 or labels.shape != shape:
         what = f"labels are {labels.dtype} {labels.shape}, expected uint8 {shape}"
-        raise DataError(what, file=file, mend=mend)
+        raise DataError(what, file=file, hint=hint)
     return labels

@@ -36,7 +36,7 @@ class Table:
             below = " below its header" if self.first_row > 1 else ""
             what = f"has {rows} rows{below} for {frames} frames"
             row = min(rows, frames) + self.first_row
-            raise DataError(what, file=self.file, row=row, mend="every frame needs one row")
+            raise DataError(what, file=self.file, row=row, hint="every frame needs one row")
 
     def check_top(self, frames: int) -> None:
         """Raises DataError where one row is too many and the first only numbers the columns."""
@@ -44,8 +44,8 @@ class Table:
         counted = self.first_row == 1 and (self.values[0] == np.arange(columns)).all()
         if rows == frames + 1 and counted:
             what = f"has {rows} rows for {frames} frames"
-            mend = "row 1 looks like pandas' numbers of the columns: write with header=False"
-            raise DataError(what, file=self.file, row=1, mend=mend)
+            hint = "row 1 looks like pandas' numbers of the columns: write with header=False"
+            raise DataError(what, file=self.file, row=1, hint=hint)
 
 
 def read_table(file: Path, columns: int, rows: int | None = None) -> Float32[np.ndarray, "R C"]:
@@ -78,10 +78,10 @@ def parse_table(file: Path, columns: int) -> Table:
     """
     lines = _lines(file)
     if not lines:
-        raise DataError("is empty", file=file, mend="extract it again")
+        raise DataError("is empty", file=file, hint="extract it again")
     first = int(_is_header(lines[0]))
     if len(lines) == first:
-        raise DataError("holds a header and no numbers", file=file, row=1, mend="extract it again")
+        raise DataError("holds a header and no numbers", file=file, row=1, hint="extract it again")
     separator = _separator(lines[first], file, first + 1)
     cells = [_split(line, separator, columns) for line in lines[first:]]
     _refuse_index(cells, columns, file, first + 1)
@@ -90,8 +90,8 @@ def parse_table(file: Path, columns: int) -> Table:
     if not np.isfinite(table).all():
         row, column = (int(place) for place in np.argwhere(~np.isfinite(table))[0])
         what = f"{cells[row][column].strip()[:40]} is not finite"
-        mend = "only finite numbers of float32's range are allowed"
-        raise DataError(what, file=file, row=first + 1 + row, mend=mend)
+        hint = "only finite numbers of float32's range are allowed"
+        raise DataError(what, file=file, row=first + 1 + row, hint=hint)
     return Table(file, table, first + 1)
 
 
@@ -118,8 +118,8 @@ def _lines(file: Path) -> list[str]:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        mend = "save it as csv with UTF-8, or extract it again"
-        raise DataError("is not a text file", file=file, mend=mend)
+        hint = "save it as csv with UTF-8, or extract it again"
+        raise DataError("is not a text file", file=file, hint=hint)
     # A csv written in Windows' text mode twice over ends its lines with \r\r\n.
     text = text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
     text = text.rstrip("\n" + _BLANK)
@@ -139,8 +139,8 @@ def _separator(line: str, file: Path, row: int) -> str | None:
     """What stands between the cells of the first row of numbers; None: blanks."""
     if ";" in line and "," in line:
         what = "has commas and semicolons"
-        mend = "write decimal points, not commas, and one kind of separator"
-        raise DataError(what, file=file, row=row, mend=mend)
+        hint = "write decimal points, not commas, and one kind of separator"
+        raise DataError(what, file=file, row=row, hint=hint)
     return next((separator for separator in ",;\t" if separator in line), None)
 
 
@@ -167,14 +167,14 @@ def _numbers(cells: list[str], columns: int, file: Path, row: int) -> list[float
     if len(values) == columns and "_" not in "".join(cells):  # Python would read 1_0 as 10
         return values
     if not any(cell.strip() for cell in cells):
-        raise DataError("is an empty row", file=file, row=row, mend="remove it, or fill it")
+        raise DataError("is an empty row", file=file, row=row, hint="remove it, or fill it")
     if len(cells) != columns:
-        mend = f"expected {columns} numbers with commas between them"
-        raise DataError(f"has {_count(len(cells))}", file=file, row=row, mend=mend)
+        hint = f"expected {columns} numbers with commas between them"
+        raise DataError(f"has {_count(len(cells))}", file=file, row=row, hint=hint)
     wrong = next(cell for cell in cells if _number(cell) is None)
-    mend = "only numbers are allowed, and a header only in row 1"
+    hint = "only numbers are allowed, and a header only in row 1"
     what = f"{wrong.strip()[:40]!r} is not a number"
-    raise DataError(what, file=file, row=row, mend=mend)
+    raise DataError(what, file=file, row=row, hint=hint)
 
 
 def _count(columns: int) -> str:
@@ -188,5 +188,5 @@ def _refuse_index(cells: list[list[str]], columns: int, file: Path, row: int) ->
     counted = [_number(line[0]) for line in cells]
     if counted in ([*range(len(cells))], [*range(1, len(cells) + 1)]):
         what = f"has {columns + 1} columns, the first of which counts the rows"
-        mend = "it looks like a pandas index: write with index=False"
-        raise DataError(what, file=file, row=row, mend=mend)
+        hint = "it looks like a pandas index: write with index=False"
+        raise DataError(what, file=file, row=row, hint=hint)

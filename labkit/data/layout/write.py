@@ -50,10 +50,10 @@ def write_split(root: Path | str, split: str, clips: Iterable[Clip], progress: b
     """
     target = Path(root) / split
     if target.parent.exists() and not target.parent.is_dir():
-        raise DataError("is a file", file=root, mend="give the name of a folder")
+        raise DataError("is a file", file=root, hint="give the name of a folder")
     if target.is_dir() and scan(target):
-        mend = "remove it, or choose another folder"
-        raise DataError("is there already", file=target, mend=mend)
+        hint = "remove it, or choose another folder"
+        raise DataError("is there already", file=target, hint=hint)
     offset = FIRST_TRAJECTORY.get(split, 0)
     count = 0
     with replacing(target) as fresh:

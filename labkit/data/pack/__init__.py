@@ -78,8 +78,8 @@ def _fill(writer: PackWriter, splits: Mapping[str, Iterable[Clip]], progress: bo
             writer.add(name, clip, folders and folders[count])
             count += 1
         if not count:
-            mend = "leave the split out, or give it clips"
-            raise DataError(f"split {name} has no clips", file=writer.root, mend=mend)
+            hint = "leave the split out, or give it clips"
+            raise DataError(f"split {name} has no clips", file=writer.root, hint=hint)
     return writer.finish()
 
 

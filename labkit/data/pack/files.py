@@ -61,7 +61,7 @@ class SplitFiles:
         """
         if self._torn:
             what = f"a clip of {self.folder.name} was written only in part"
-            raise DataError(what, mend="run it again: it goes on from the last checkpoint")
+            raise DataError(what, hint="run it again: it goes on from the last checkpoint")
         for file in self._files.values():
             file.sync()
 
@@ -161,7 +161,7 @@ def shapes_of(clip: Clip, who: str) -> dict[str, tuple[int, ...]]:
     frames = clip.frames
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1] != 3 or not frames.size:
         what = f"frames of {who} are {frames.dtype} {frames.shape}"
-        raise DataError(what, mend="expected uint8 (T, 3, H, W)")
+        raise DataError(what, hint="expected uint8 (T, 3, H, W)")
     length, _, height, width = frames.shape
     expected = clip_shapes(length, height, width)
     there = {kind: shape for kind, shape in expected.items() if getattr(clip, kind) is not None}
@@ -169,9 +169,9 @@ def shapes_of(clip: Clip, who: str) -> dict[str, tuple[int, ...]]:
         value = getattr(clip, kind)
         if value.shape != shape:
             what = f"{kind} of {who} have shape {value.shape}"
-            raise DataError(what, mend=f"expected {shape}")
+            raise DataError(what, hint=f"expected {shape}")
         if kind == "labels" and value.dtype != np.uint8:
-            raise DataError(f"labels of {who} are {value.dtype}", mend="expected uint8")
+            raise DataError(f"labels of {who} are {value.dtype}", hint="expected uint8")
     return there
 
 
@@ -181,8 +181,8 @@ def _check_alike(
     """Raises DataError unless a clip has the shape and the parts of the split's first one."""
     if shapes["frames"] != first["frames"]:
         what = f"frames of {who} have shape {shapes['frames']}, the first's {first['frames']}"
-        raise DataError(what, mend="all clips of a split must have one length and size")
+        raise DataError(what, hint="all clips of a split must have one length and size")
     for kind in KINDS:
         if (kind in shapes) != (kind in first):
             what = f"{who} has {'' if kind in shapes else 'no '}{kind}, unlike the first clip"
-            raise DataError(what, mend="give them to all clips of the split, or to none")
+            raise DataError(what, hint="give them to all clips of the split, or to none")

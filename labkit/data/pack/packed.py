@@ -70,7 +70,7 @@ class Pack:
                 except OSError as error:
                     what, same = f"cannot be read: {error.strerror}", False
                 if not same:
-                    yield DataError(what, file=file, mend=remake(self.root))
+                    yield DataError(what, file=file, hint=remake(self.root))
 
 
 def is_pack(root: Path | str) -> bool:
@@ -89,23 +89,23 @@ def open_pack(root: Path | str) -> Pack:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        mend = "make one with `labkit data pack` or `labkit data simulate`"
-        raise DataError("is not a pack: it has no manifest.json", file=root, mend=mend) from None
+        hint = "make one with `labkit data pack` or `labkit data simulate`"
+        raise DataError("is not a pack: it has no manifest.json", file=root, hint=hint) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"is not readable: {error}", file=file, mend=remake(root)) from None
+        raise DataError(f"is not readable: {error}", file=file, hint=remake(root)) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError("is not the manifest of a pack", file=file, mend=remake(root))
+        raise DataError("is not the manifest of a pack", file=file, hint=remake(root))
     if manifest.get("version") != VERSION:
         what = f"is of version {manifest.get('version')}; this labkit reads version {VERSION}"
-        raise DataError(what, file=file, mend=remake(root))
+        raise DataError(what, file=file, hint=remake(root))
     try:
         if not manifest["splits"]:
-            raise DataError("lists no splits", file=file, mend=remake(root))
+            raise DataError("lists no splits", file=file, hint=remake(root))
         for name, split in manifest["splits"].items():
             _check_split(root, name, split)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"is incomplete: {type(error).__name__} {error}"
-        raise DataError(what, file=file, mend=remake(root)) from None
+        raise DataError(what, file=file, hint=remake(root)) from None
     return Pack(root, manifest)
 
 
@@ -118,16 +118,16 @@ def _check_split(root: Path, name: str, split: Mapping[str, Any]) -> None:
         sane = all(type(size) is int and size > 0 for size in shape)
         if entry["dtype"] != dtype or entry["shape"] != shape or not sane:
             what = f"says {entry['dtype']} {entry['shape']} of {name}/{file_name}"
-            mend = f"expected {dtype} {shape}: {remake(root)}"
-            raise DataError(what, file=root / MANIFEST, mend=mend)
+            hint = f"expected {dtype} {shape}: {remake(root)}"
+            raise DataError(what, file=root / MANIFEST, hint=hint)
         file = root / name / file_name
         size = os.path.getsize(file) if os.path.isfile(file) else None
         if size != entry["bytes"]:
             what = "is missing" if size is None else f"has {size} of {entry['bytes']} bytes"
-            raise DataError(what, file=file, mend=remake(root))
+            raise DataError(what, file=file, hint=remake(root))
         if file.suffix == ".bin" and math.prod(shape) != size:
             what = f"has {size} bytes; its manifest's shape {shape} needs {math.prod(shape)}"
-            raise DataError(what, file=file, mend=remake(root))
+            raise DataError(what, file=file, hint=remake(root))
     split = PackedSplit(root, name, files)
     _ = split.actions, split.positions  # their headers may say something else
 

@@ -86,11 +86,11 @@ class PackedSplit:
             names = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             what = f"is not readable: {error}"
-            raise DataError(what, file=file, mend=remake(self.root)) from None
+            raise DataError(what, file=file, hint=remake(self.root)) from None
         whole = isinstance(names, list) and all(isinstance(name, str) for name in names)
         if not whole or len(names) != len(self):
             what = f"does not hold {len(self)} names"
-            raise DataError(what, file=file, mend=remake(self.root))
+            raise DataError(what, file=file, hint=remake(self.root))
         return names
 
     @property
@@ -178,7 +178,7 @@ class PackedSplit:
                     raise OSError(f"{got} of {window.nbytes} bytes at {offset}")
         except OSError as error:
             what = f"cannot be read: {error.strerror or error}"
-            raise DataError(what, file=self._file(kind), mend=remake(self.root)) from None
+            raise DataError(what, file=self._file(kind), hint=remake(self.root)) from None
         return windows
 
     def _descriptor(self, kind: str) -> int:
@@ -200,8 +200,8 @@ class PackedSplit:
                 array = np.memmap(file, dtype=dtype, mode="r", shape=shape)
         except Exception as error:  # numpy's reader of headers lets out whatever its parser raises
             what = f"cannot be mapped: {error}"
-            raise DataError(what, file=file, mend=remake(self.root)) from None
+            raise DataError(what, file=file, hint=remake(self.root)) from None
         if array.dtype != dtype or array.shape != shape:
             what = f"holds {array.dtype} {array.shape}, its manifest says {dtype} {shape}"
-            raise DataError(what, file=file, mend=remake(self.root))
+            raise DataError(what, file=file, hint=remake(self.root))
         return array.view(np.ndarray)  # slices of a plain view are cheaper than a memmap's

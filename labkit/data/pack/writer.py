@@ -119,8 +119,8 @@ class PackWriter:
     def _refuse_other_things(self) -> None:
         place = self._place
         if place.is_dir() and any(place.iterdir()) and not is_pack(place):
-            mend = "choose another folder, or delete this one"
-            raise DataError("holds something that is not a pack", file=self.root, mend=mend)
+            hint = "choose another folder, or delete this one"
+            raise DataError("holds something that is not a pack", file=self.root, hint=hint)
 
     def _go_on(self) -> bool:
         """Opens earlier work at its last checkpoint, if there is any that is whole."""
@@ -174,12 +174,12 @@ class PackWriter:
         except DataError as fault:
             if fault.file is not None:
                 raise
-            raise DataError(fault.what, file=file or self.root, mend=fault.mend) from None
+            raise DataError(fault.what, file=file or self.root, hint=fault.hint) from None
 
     def _add(self, name: str, clip: Clip) -> None:
         if name not in self._splits:
             if not name or name[0] == "." or Path(name).name != name or name == MANIFEST:
-                raise DataError(f"{name!r} cannot be a split's name", mend="give another one")
+                raise DataError(f"{name!r} cannot be a split's name", hint="give another one")
             shapes = shapes_of(clip, f"clip {clip.name or 0}")
             with self._told():
                 self._splits[name] = SplitFiles(self._fresh / name, shapes, [])
@@ -218,7 +218,7 @@ class PackWriter:
             DataError: there are no clips, or the disk is full.
         """
         if not self._splits:
-            raise DataError("no clips to pack", file=self.root, mend="give it some clips")
+            raise DataError("no clips to pack", file=self.root, hint="give it some clips")
         usual = [name for name in SPLITS if name in self._splits]
         names = [*usual, *sorted(self._splits.keys() - set(usual))]
         with self._told():
@@ -245,7 +245,7 @@ class PackWriter:
             what = f"cannot be written: {getattr(error, 'strerror', None) or error}"
             if isinstance(error, LabkitError):  # write_whole's, which says so already
                 what = error.what
-            mend = "free some disk space, or choose a folder that can be written"
+            hint = "free some disk space, or choose a folder that can be written"
             if (self._work / PROGRESS).is_file():
-                mend += "; the same command then goes on where this one stopped"
-            raise DataError(what, file=self.root, mend=mend) from error
+                hint += "; the same command then goes on where this one stopped"
+            raise DataError(what, file=self.root, hint=hint) from error

@@ -68,9 +68,9 @@ def simulate_clip(
     """
     for name, value, least in (("seed", seed, 0), ("index", index, 0), ("n_frames", n_frames, 1)):
         if value < least:
-            raise DataError(f"{name} is {value}", mend=f"it must be {least} or more")
+            raise DataError(f"{name} is {value}", hint=f"it must be {least} or more")
     if not 16 <= size <= 512:
-        raise DataError(f"size is {size}", mend="choose 16 to 512 pixels, such as 64")
+        raise DataError(f"size is {size}", hint="choose 16 to 512 pixels, such as 64")
     if actions is not None and not (0 <= since < n_frames and np.isfinite(actions[since:]).all()):
         raise DataError(f"actions from row {since} on hold NaN, or are not there")
     world = SimulatedWorld(seed, index, size)
@@ -146,16 +146,16 @@ def simulate_pack(
     root = Path(root)
     check_counts(counts)
     if root.exists() and not root.is_dir():
-        raise DataError("is a file", file=root, mend="give the name of a folder")
+        raise DataError("is a file", file=root, hint="give the name of a folder")
     source = source_of(seed, counts)
     if root.exists() and any(root.iterdir()):
-        mend = "choose another folder, or delete this one"
+        hint = "choose another folder, or delete this one"
         if not (root / "manifest.json").is_file():
-            raise DataError("holds something that is not a pack", file=root, mend=mend)
+            raise DataError("holds something that is not a pack", file=root, hint=hint)
         pack = open_pack(root)
         found = pack.manifest.get("source")
         if found != source:
-            raise DataError(f"holds '{found}', not '{source}'", file=root, mend=mend)
+            raise DataError(f"holds '{found}', not '{source}'", file=root, hint=hint)
         return pack
     clips = {split: SimulatedSplit(seed, split, count, workers) for split, count in counts.items()}
     return write_pack(root, clips, source=source, progress=progress)
@@ -168,9 +168,9 @@ def check_counts(counts: Mapping[str, int]) -> None:
     """
     for split, count in counts.items():
         if split not in SPLIT_OFFSETS:
-            raise DataError(f"no split {split!r}", mend=f"choose from {', '.join(SPLIT_OFFSETS)}")
+            raise DataError(f"no split {split!r}", hint=f"choose from {', '.join(SPLIT_OFFSETS)}")
         if not 1 <= count <= _SPLIT_ROOM:
-            raise DataError(f"{count} clips for {split}", mend=f"ask for 1 to {_SPLIT_ROOM:,}")
+            raise DataError(f"{count} clips for {split}", hint=f"ask for 1 to {_SPLIT_ROOM:,}")
 
 
 def source_of(seed: int, counts: Mapping[str, int]) -> str:

@@ -7,11 +7,11 @@
 `diagnosis` names what they found; `certificate` is what is left on paper.
 """
 
-from labkit.evaluation.leakage.asking import Predict, hooked
 from labkit.evaluation.leakage.certificate import Certificate
+from labkit.evaluation.leakage.checks import Trial
 from labkit.evaluation.leakage.diagnosis import LEAKS, Finding
+from labkit.evaluation.leakage.probe import Predict, hooked
 from labkit.evaluation.leakage.proof import predictor_of, prove
-from labkit.evaluation.leakage.trials import Trial
 
 __all__ = [
     "LEAKS",

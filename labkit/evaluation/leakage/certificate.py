@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 
 import labkit
+from labkit.evaluation.leakage.checks import Trial
 from labkit.evaluation.leakage.diagnosis import Finding
-from labkit.evaluation.leakage.trials import Trial
 from labkit.files import write_whole
 
 
@@ -68,7 +68,7 @@ class Certificate:
         lines = [f"{self.headline} ({self.protocol})"]
         lines += [f"  {one.verdict:<{width}}  {one.name}: {one.text}" for one in self.trials]
         for one in self.findings:
-            lines += [f"{one.leak}: {one.says}", f"  mend: {one.mend}"]
+            lines += [f"{one.leak}: {one.says}", f"  hint: {one.hint}"]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

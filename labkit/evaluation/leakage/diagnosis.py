@@ -1,4 +1,4 @@
-"""From what the trials saw to the likely leak, in words, with its mend.
+"""From what the trials saw to the likely leak, in words, with how to fix it.
 
 The key is the influence matrix: which future frame x_t reaches which prediction x^_t'. Predictions
 are fed back and recurrent states remember, so an influence spreads to later predictions; what tells
@@ -30,7 +30,7 @@ class Finding:
     """its short name, one of LEAKS"""
     says: str
     """what happens, in a sentence"""
-    mend: str
+    hint: str
     """what to change"""
 
 
@@ -104,14 +104,14 @@ LEAKS: dict[str, tuple[str, str]] = {
         "give the network frames[:, :n_past]",
     ),
 }  # fmt: skip
-"""Name -> what happens, and the mend."""
+"""Name -> what happens, and the hint."""
 
 
 def finding(leak: str, hint: str = "", **words: object) -> Finding:
     """The finding of that name, its gaps filled."""
-    says, mend = LEAKS[leak]
+    says, hint = LEAKS[leak]
     filled = {"at": "", "hint": hint, **words}
-    return Finding(leak, says.format(**filled), mend.format(**filled))
+    return Finding(leak, says.format(**filled), hint.format(**filled))
 
 
 def future_frames(

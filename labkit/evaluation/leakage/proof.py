@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 
 from labkit.data.dataset import Batch
 from labkit.errors import LabkitError
-from labkit.evaluation.leakage import trials as tried
-from labkit.evaluation.leakage.asking import Asking, Predict, hooked
+from labkit.evaluation.leakage import checks as tried
 from labkit.evaluation.leakage.certificate import Certificate
+from labkit.evaluation.leakage.checks import Noise, Trial
 from labkit.evaluation.leakage.diagnosis import (
     Finding,
     convention,
@@ -24,7 +24,7 @@ from labkit.evaluation.leakage.diagnosis import (
     finding,
     future_frames,
 )
-from labkit.evaluation.leakage.trials import Noise, Trial
+from labkit.evaluation.leakage.probe import Asking, Predict, hooked
 from labkit.evaluation.sampling import predicted
 from labkit.model import VideoCVAE
 

@@ -1,0 +1,126 @@
+"""Pictures made of curves: scores over time, the training, the schedules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gallery_builder.picture import Picture
+from gallery_builder.schedule_gallery import every_schedule, schedule_figure
+from labkit.config import Config
+from labkit.errors import RunError
+from labkit.experiments.page import FIGURE, NUMBERS, PAGE
+from labkit.reporting.evaluate_run import evaluation_file
+from labkit.reporting.tables import REGION_LABELS
+from labkit.training import read_history
+from labkit.views import figure_png, score_panels, training_curves
+
+
+def stored_evaluation(run: Path) -> dict[str, Any]:
+    """What `evaluation.json` says.
+
+    Raises:
+        RunError: it is not there or cannot be read.
+    """
+    file = evaluation_file(run)
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"no readable evaluation: {error}", file=file, hint="run labkit evaluate"
+        ) from None
+
+
+def scores(told: dict[str, Any]) -> Picture:
+    """PSNR over time of a stored evaluation, whole frame and regions."""
+    panels = {"whole frame": {name: _curve(one) for name, one in told["psnr"].items()}}
+    regions = told.get("regions", {})
+    for region, label in REGION_LABELS.items():
+        if region in regions:
+            panels[label] = {
+                name: _curve(regions[region][name]["psnr"])
+                for name in panels["whole frame"]
+                if name in regions[region]
+            }
+    for curves in panels.values():
+        curves.pop("one_sample", None)
+    return Picture(
+        "psnr.png",
+        figure_png(score_panels(panels, told["n_past"], told["protocol"])),
+        "PSNR of every predicted time step",
+        "Beside the baselines: to repeat the last context frame, and the mean of the prior. The "
+        "posterior has seen the frame it makes.",
+        "Curves of PSNR against the time step, by method and by region of the frame",
+        told["protocol"],
+        "labkit evaluate runs/demo",
+    )
+
+
+def side_by_side(experiment: Path) -> Picture:
+    """The figure of several trainings that an experiment has left, with the answer it found.
+
+    Raises:
+        RunError: the folder holds no comparison, or none that can be read.
+    """
+    file = experiment / NUMBERS
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        picture = (experiment / FIGURE).read_bytes()
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"no readable comparison: {error}", file=file, hint="run labkit experiment"
+        ) from None
+    place = f"{experiment.name}/{PAGE}"
+    return Picture(
+        FIGURE,
+        picture,
+        "Trainings side by side",
+        f"{' '.join(told['answer'])} [{place}]({place}) is the whole page: download it and open "
+        "it.",
+        "Losses, PSNR and schedules of several trainings against the epochs; their mean PSNR and "
+        "paired differences with intervals",
+        told["protocol"],
+        told["command"],
+    )
+
+
+def _curve(told: dict[str, Any]) -> np.ndarray:
+    """(3, horizon): the mean and its bounds, NaN where they were not stored."""
+    nothing = [None] * len(told["per_step"])
+    kept = (told.get(name, nothing) for name in ("per_step", "per_step_low", "per_step_high"))
+    return np.array(list(kept), dtype=float)
+
+
+def training(run: Path, config: Config) -> Picture:
+    """The run's history."""
+    training, kl = config.training, config.kl
+    return Picture(
+        "training.png",
+        figure_png(training_curves(read_history(run))),
+        "Training",
+        "Loss, KL divergence and validation PSNR over the epochs, above the schedules that drive "
+        "them: KL weight and teacher-forcing ratio.",
+        "Four panels over the epochs: loss, KL divergence, validation PSNR, schedules",
+        f"{training.epochs} epochs of {training.updates_per_epoch} updates, batches of "
+        f"{training.batch_size}; {kl.schedule} KL schedule; PSNR on {training.validation_clips} "
+        "validation clips, free-running, one sample from the prior",
+        "labkit demo",
+    )
+
+
+def schedules() -> Picture:
+    """Every schedule there is."""
+    rows, epochs = every_schedule()
+    return Picture(
+        "schedules.png",
+        figure_png(schedule_figure(rows, epochs)),
+        "Schedules",
+        "Every schedule there is: of the KL weight, of the teacher-forcing ratio, of the learning "
+        "rate.",
+        "Small panels: schedules of KL weight, teacher-forcing ratio and learning rate",
+        f"pure functions of the epoch, drawn over {len(epochs)} points of 300 epochs; no run",
+        "gallery_builder.schedule_gallery.schedule_figure(*every_schedule())",
+    )

@@ -1,0 +1,199 @@
+"""A model judged on the clips of a data set, by a protocol. Clips stream through: of each frame
+nothing stays but its figures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from labkit.data.dataset import Batch, ClipDataset
+from labkit.errors import LabkitError
+from labkit.evaluation.evaluation import Evaluation
+from labkit.evaluation.metrics import Metric
+from labkit.evaluation.protocol import (
+    Protocol,
+    batches,
+    find_protocol,
+    fitted,
+    sentence,
+    to_uint8,
+)
+from labkit.evaluation.regions import RegionScores, region_sums
+from labkit.evaluation.sampling import Sampler, predicted
+from labkit.evaluation.scoring import Scored, Scorer
+from labkit.model import VideoCVAE
+
+PREDICTORS = ("prediction", "one_sample", "repeat_last", "prior_mean", "posterior")
+"""What is scored: the model's prediction, which in a best-of-N is the best sample; then the first
+sample too; the last context frame repeated, which is the figure to beat; the prior's mean instead
+of a sample; and the posterior's reconstruction, which sees the target and is no prediction."""
+
+
+def evaluate(
+    model: VideoCVAE,
+    dataset: ClipDataset,
+    *,
+    protocol: str | Protocol = "frame",
+    samples: int = 5,
+    seed: int = 0,
+    clips: int | None = None,
+    batch_size: int = 32,
+    at_once: int = 64,
+    keep: int = 4,
+    perceptual: Mapping[str, Metric] | None = None,
+    made_with: Mapping[str, str] | None = None,
+    notes: tuple[str, ...] = (),
+    progress: bool = True,
+    device: str | torch.device = "cpu",
+) -> Evaluation:
+    """Judges a model on the windows of a data set.
+
+    Args:
+        model: in evaluation mode.
+        dataset: its windows are judged in order; its context and horizon hold, whatever those of
+            the protocol's name are.
+        protocol: by name (`labkit.evaluation.protocol`), or one of your own.
+        samples: futures of each clip, from which the spread between samples is measured; 1 leaves
+            it out. A best-of-N takes its N.
+        seed: of the prior's samples. Each clip's samples follow from the seed and the clip alone.
+        clips: how many windows to judge; None is all.
+        batch_size: windows predicted together.
+        at_once: sequences predicted together where there are samples: what bounds the memory.
+        keep: how many to keep as examples.
+        perceptual: further metrics by name, such as {"lpips_alex": Lpips("alex")}.
+        made_with: what names the run's weights and config, kept beside the figures.
+        notes: sentences to keep beside them.
+        progress: show a bar.
+        device: where to compute.
+    Raises:
+        LabkitError: an unknown protocol, or one that the model or the data set does not fit; no
+            clips, or no samples.
+    """
+    asked = find_protocol(protocol) if isinstance(protocol, str) else protocol
+    used = fitted(asked, dataset, model)
+    count = _count(dataset, clips)
+    if samples < 1:
+        raise LabkitError(f"samples is {samples}", hint="give at least 1")
+    drawn = used.best_of if used.best_of > 1 else samples
+    # Many samples, few clips: the batch shrinks, and the bar still moves.
+    size = max(1, min(batch_size, 4 * at_once // drawn))
+    judge = _Judge(used, Sampler(model, seed, at_once), Scorer(used, perceptual or {}), drawn, keep)
+    bar = tqdm(total=count, disable=not progress, unit="clip", desc=f"evaluating, {used.name}")
+    with bar, torch.inference_mode():
+        for numbers, batch in batches(dataset, count, size):
+            judge.add(batch, [dataset.clip_of(number) for number in numbers], device)
+            bar.update(len(numbers))
+    return judge.result(
+        sentence(used, dataset, count, model.config.condition_at),
+        seed=seed,
+        made_with=dict(made_with or {}),
+        notes=notes,
+    )
+
+
+class _Judge:
+    """Figures of the clips seen so far."""
+
+    def __init__(
+        self, used: Protocol, sampler: Sampler, scorer: Scorer, samples: int, keep: int
+    ) -> None:
+        self.protocol, self.sampler, self.scorer = used, sampler, scorer
+        self.samples, self.missing = samples, keep
+        self.parts: dict[tuple[str, ...], list[np.ndarray]] = defaultdict(list)
+
+    def add(self, batch: Batch, windows: list[tuple[int, int]], device: str | torch.device) -> None:
+        """Judges one batch, as the data set holds it."""
+        self.parts["clips",].append(np.array(windows, np.int64))
+        self.parts["ids",].append(np.array([_identity(frames) for frames in batch.frames]))
+        batch = batch.to(device)
+        n_past = self.protocol.n_past
+        truth, labels = batch.frames[:, n_past:], batch.labels
+        labels = None if labels is None else labels[:, n_past:]
+        drawn = self.sampler.draw(batch, n_past, windows, self.samples, self.scorer)
+        made = {**self._references(batch, windows), "prediction": drawn.first}
+        scored = {name: self.scorer(frames, truth, labels) for name, frames in made.items()}
+        if drawn.scored is not None:
+            scored["one_sample"], scored["prediction"] = scored["prediction"], drawn.scored.best()
+            made["prediction"] = drawn.best
+        self._note(scored, labels)
+        self._put(("samples", "psnr"), drawn.psnr.mean(dim=-1))
+        if drawn.deviation is not None:
+            self._put(("samples", "deviation"), drawn.deviation.mean(dim=(-2, -1)))
+            if labels is not None:
+                self._put(("region", "deviation"), region_sums(drawn.deviation, labels))
+        self._keep({"truth": truth, **made}, batch.frames[:, :n_past])
+
+    def _references(self, batch: Batch, windows: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """What stands beside the prediction: what needs no model, no noise, and no modesty."""
+        n_past, horizon = self.protocol.n_past, self.protocol.n_future
+        model, context = self.sampler.model, batch.frames[:, :n_past]
+        noise = self.sampler.noise(windows, range(1), n_past + horizon - 1)
+        return {
+            "repeat_last": context[:, -1:].expand(-1, horizon, -1, -1, -1),
+            "prior_mean": predicted(model, batch.frames, batch.condition, n_past, sample=False),
+            "posterior": model.reconstruct(batch.frames, batch.condition, n_past, noise=noise),
+        }
+
+    def _note(self, scored: dict[str, Scored], labels: Tensor | None) -> None:
+        for name, figures in scored.items():
+            for metric, values in figures.values.items():
+                self._put(("score", metric, name), values)
+            for kind, sums in figures.regions.items():
+                self._put(("region", kind, name), sums)
+        if labels is not None:
+            ones = torch.ones_like(labels, dtype=torch.float32)
+            self._put(("region", "count"), region_sums(ones, labels))
+
+    def _keep(self, films: dict[str, Tensor], context: Tensor) -> None:
+        """The first clips' frames, as bytes of their own: a slice would hold the whole batch."""
+        for name in ("truth", "prediction", "posterior"):
+            film = torch.cat([context, films[name]], dim=1)[: self.missing]
+            self.parts["example", name].append(to_uint8(film).copy())
+        self.missing = max(0, self.missing - len(context))
+
+    def _put(self, key: tuple[str, ...], values: Tensor) -> None:
+        self.parts[key].append(values.cpu().numpy().copy())
+
+    def result(self, said: str, **more: object) -> Evaluation:
+        """What was found."""
+        tables: dict[str, dict] = {}
+        for key, parts in self.parts.items():
+            place = tables
+            for word in key[:-1]:
+                place = place.setdefault(word, {})
+            place[key[-1]] = np.concatenate(parts)
+        return Evaluation(
+            protocol=said,
+            name=self.protocol.name,
+            n_past=self.protocol.n_past,
+            best_of=self.protocol.best_of,
+            scores={
+                metric: {name: table[name] for name in PREDICTORS if name in table}
+                for metric, table in tables["score"].items()
+            },
+            samples_psnr=tables["samples"]["psnr"],
+            deviation=tables["samples"].get("deviation"),
+            regions=RegionScores(**tables["region"]) if "region" in tables else None,
+            clip_ids=tables["ids"],
+            clip_numbers=tables["clips"][:, 0],
+            starts=tables["clips"][:, 1],
+            examples=tables["example"],
+            **more,  # type: ignore[arg-type]
+        )
+
+
+def _count(dataset: ClipDataset, clips: int | None) -> int:
+    if clips is not None and clips < 1:
+        raise LabkitError(f"clips is {clips}", hint="give at least 1, or leave it out for all")
+    return len(dataset) if clips is None else min(clips, len(dataset))
+
+
+def _identity(frames: Tensor) -> str:
+    """What a window shows, whatever its number and wherever it is stored."""
+    return hashlib.blake2b(frames.contiguous().numpy().tobytes(), digest_size=8).hexdigest()

@@ -1,0 +1,176 @@
+"""Whether one model is better than another: means and paired differences, each with an interval
+and a test.
+
+What is drawn anew decides what a figure speaks of:
+
+- One training a side: clips. Both are judged on the same clips, so what is taken is the difference
+  on each clip, most of whose difficulty drops out. The interval is a percentile bootstrap over
+  clips, the test flips the signs of whole clips (a paired permutation test, Fisher 1935). It says
+  which of these two sets of weights is better; nothing of what another seed would have given.
+- Several trainings a side: seeds and clips, both taken for draws from a larger population and
+  crossed, since every training is judged on every clip. It says which way of training is better.
+
+For the second a bootstrap will not do: with three seeds its widest interval is from the worst seed
+to the best, which holds the true mean three times in four, whatever level it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from labkit.errors import LabkitError
+from labkit.evaluation.bootstrap import LEVEL, Interval, Resamples
+from labkit.evaluation.evaluation import Evaluation
+
+FLIPS = 9999
+"""random flips of all signs; up to 13 clips all there are are taken instead"""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval, and how likely one so far from 0 would be if it were 0."""
+
+    interval: Interval
+    p: float
+    """two-sided; 1 where there is too little to tell"""
+    seeds: int
+    """trainings that it is over"""
+    clips: int
+
+    @property
+    def over(self) -> str:
+        """What is drawn anew for the interval: "256 clips", "3 seeds x 256 clips"."""
+        clips = _counted(self.clips, "clip")
+        return clips if self.seeds == 1 else f"{self.seeds} seeds x {clips}"
+
+
+def estimate(values: Float[np.ndarray, "S N"], resamples: Resamples) -> Estimate:
+    """The mean of S trainings' figures (or differences of figures) on N windows.
+
+    Args:
+        values: one row a training, one column a window; all rows of the same windows.
+        resamples: of those windows' clips. What is one unit is a clip, not a window of it.
+    """
+    table = _by_clip(values, resamples)
+    seeds, clips = table.shape
+    if seeds == 1:
+        interval = resamples.mean(values[0])
+        return Estimate(interval, sign_flip(table[0]), 1, clips)
+    low, high, p = crossed(table, level=resamples.level)
+    return Estimate(Interval(*map(np.asarray, (values.mean(), low, high))), p, seeds, clips)
+
+
+def sign_flip(differences: Float[np.ndarray, " clips"], seed: int = 0) -> float:
+    """How often the mean of paired differences is as far from 0 when each difference's sign is
+    tossed for: the two-sided p of a paired permutation test."""
+    if len(differences) < 2:
+        return 1.0
+    found = stats.permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=FLIPS,
+        batch=max(1, 2**22 // len(differences)),
+        rng=np.random.default_rng(seed),
+    )
+    return min(1.0, float(found.pvalue))
+
+
+def crossed(
+    table: Float[np.ndarray, "seeds clips"], level: float = LEVEL
+) -> tuple[float, float, float]:
+    """The interval of a mean over seeds and clips, both random and crossed, and its test.
+
+    The standard error is that of a two-way random-effects layout, the t distribution's degrees of
+    freedom are Satterthwaite's (1946); so are readers and cases treated where the accuracy of
+    radiologists is compared (Obuchowski and Rockette 1995, Hillis 2007).
+
+    Args:
+        table: one value a seed and clip; two seeds or more.
+        level: of the interval.
+    Returns:
+        the lower bound, the upper bound, and p (two-sided, that the mean is 0). NaN, NaN and 1
+        for a single clip, which says nothing of others.
+    """
+    seeds, clips = table.shape
+    if clips < 2:
+        return float("nan"), float("nan"), 1.0
+    mean, by_seed, by_clip = table.mean(), table.mean(axis=1), table.mean(axis=0)
+    rest = table - by_seed[:, None] - by_clip + mean
+    # Mean squares; E[of_seeds] = s_e^2 + C s_seed^2, E[of_clips] = s_e^2 + S s_clip^2
+    of_seeds = clips * by_seed.var(ddof=1)
+    of_clips = seeds * by_clip.var(ddof=1)
+    of_rest = np.square(rest).sum() / ((seeds - 1) * (clips - 1))
+    # S C Var(mean) = C s_seed^2 + S s_clip^2 + s_e^2; a variance below 0 is taken for 0
+    total, doubt = of_seeds, of_seeds**2 / (seeds - 1)
+    if of_clips > of_rest:
+        total += of_clips - of_rest
+        doubt += of_clips**2 / (clips - 1) + of_rest**2 / ((seeds - 1) * (clips - 1))
+    if total <= 0:
+        return float(mean), float(mean), 1.0 if mean == 0 else 0.0
+    error, freedom = np.sqrt(total / (seeds * clips)), total**2 / doubt
+    half = stats.t.ppf(0.5 + level / 2, freedom) * error
+    p = 2 * stats.t.sf(abs(mean) / error, freedom)
+    return float(mean - half), float(mean + half), float(p)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values of several tests, each made larger so that the chance of even one false finding
+    among all of them stays below the level (Holm 1979)."""
+    order = np.argsort(values, kind="stable")
+    factors = np.arange(len(values), 0, -1)
+    # p_(i) -> max over j <= i of min(1, (m - j + 1) p_(j))
+    grown = np.maximum.accumulate(np.minimum(1.0, factors * np.asarray(values)[order]))
+    adjusted = np.empty(len(values))
+    adjusted[order] = grown
+    return adjusted.tolist()
+
+
+def check_alike(evaluations: Mapping[str, Evaluation]) -> None:
+    """Raises LabkitError unless all were judged by the same protocol on the same windows, which
+    is what makes their figures comparable clip by clip; it names what differs."""
+    (first, one), *others = evaluations.items()
+    for name, other in others:
+        for what, old, new in (
+            ("protocol", one.name, other.name),
+            ("context frames", one.n_past, other.n_past),
+            ("horizon", one.psnr["prediction"].shape[1], other.psnr["prediction"].shape[1]),
+            ("number of samples", one.best_of, other.best_of),
+        ):
+            if old != new:
+                raise LabkitError(
+                    f"{first} and {name} were not judged alike: {what} {old} and {new}",
+                    hint="run labkit evaluate on both with the same --protocol",
+                )
+        if one.clips != other.clips or (one.clip_ids != other.clip_ids).any():
+            raise LabkitError(
+                f"{first} and {name} were judged on other clips: {windows_of(one)}, and "
+                f"{windows_of(other)}",
+                hint="run labkit evaluate on both with the same --data, --split, --clips and "
+                "--windows",
+            )
+
+
+def windows_of(evaluation: Evaluation) -> str:
+    """Which windows were judged, as the protocol's sentence tells: "256 first windows of the test
+    split of simulated"."""
+    told = [part for part in evaluation.protocol.split("; ") if "split of" in part]
+    return told[0] if told else _counted(evaluation.clips, "window")
+
+
+def _by_clip(values: np.ndarray, resamples: Resamples) -> Float[np.ndarray, "seeds clips"]:
+    """Means over each clip's windows."""
+    _, places, counts = np.unique(resamples.clip_numbers, return_inverse=True, return_counts=True)
+    summed = np.zeros((len(counts), len(values)))
+    np.add.at(summed, places, values.T.astype(np.float64))
+    return (summed / counts[:, None]).T
+
+
+def _counted(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"

@@ -1,5 +1,0 @@
-"""Every picture of the lab on one page, `docs/gallery.md`: made by `make gallery`."""
-
-from labkit.gallery.page import write_gallery
-
-__all__ = ["write_gallery"]

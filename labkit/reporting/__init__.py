@@ -1,0 +1,1 @@
+"""Evaluates a trained run and writes its numbers, figures, GIFs and report."""

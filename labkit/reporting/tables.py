@@ -1,0 +1,174 @@
+"""An evaluation as tables and sentences: what the command prints and the report shows."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+
+from labkit.evaluation import Evaluation
+from labkit.evaluation.bootstrap import Interval
+from labkit.evaluation.grade import GRADES, grade
+from labkit.evaluation.regions import REGIONS, RegionScores
+from labkit.evaluation.sample_diversity import spread
+from labkit.views import label_of
+from labkit.views.report import Row, Table
+
+METRICS = {
+    "psnr": ("PSNR, dB", 2),
+    "channel_psnr": ("PSNR per channel, dB", 2),
+    "ssim": ("SSIM", 3),
+    "lpips_alex": ("LPIPS (AlexNet), lower is better", 3),
+    "lpips_vgg": ("LPIPS (VGG), lower is better", 3),
+}
+"""What a metric is called, and its decimals."""
+
+REGION_LABELS = {"arm": "arm", "moved": "moved objects", "rest": "rest"}
+"""What a region is called, in the order in which they are shown."""
+
+
+def tables_of(evaluation: Evaluation, steps: Sequence[str] = ("psnr", "ssim")) -> list[Table]:
+    """Each predictor's figures with their intervals: over the whole frame, by region, and at each
+    time step for the metrics in `steps`."""
+    tables = [_means(evaluation)]
+    if evaluation.regions is not None:
+        tables += _by_region(evaluation, evaluation.regions)
+    return [*tables, *(_steps(evaluation, metric) for metric in steps)]
+
+
+def sentences(evaluation: Evaluation) -> list[str]:
+    """What the tables mean: the spread between samples, the grade, what was not measured."""
+    return [
+        *filter(None, (_spread_told(evaluation), _grade_told(evaluation))),
+        *evaluation.notes,
+    ]
+
+
+def label(evaluation: Evaluation, predictor: str) -> str:
+    """What a predictor is called in this evaluation."""
+    if predictor == "prediction" and evaluation.best_of > 1:
+        return f"best of {evaluation.best_of}, chosen by the truth"
+    return label_of(predictor)
+
+
+def as_text(table: Table) -> str:
+    """A table in aligned columns of plain text, its caption above."""
+    rows = [table.head, *([row.label, *row.cells] for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = textwrap.wrap(table.caption, 100)
+    for first, *cells in rows:
+        right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        lines.append("  ".join(["  " + first.ljust(widths[0]), *right]).rstrip())
+    return "\n".join(lines)
+
+
+def told(interval: Interval, digits: int) -> str:
+    """A figure with its interval: "23.51 [23.31, 23.70]"."""
+    if np.isnan(interval.value):
+        return "-"
+    text = f"{interval.value:.{digits}f}"
+    if np.isnan(interval.low):
+        return text
+    return f"{text} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+
+
+def _means(evaluation: Evaluation) -> Table:
+    metrics = [name for name in METRICS if name in evaluation.scores]
+    both = (evaluation.scores[name]["prediction"] for name in ("psnr", "channel_psnr"))
+    if np.array_equal(*both):  # the protocol's own is per channel
+        metrics.remove("channel_psnr")
+    clips = "1 clip" if evaluation.clips == 1 else f"{evaluation.clips} clips"
+    return Table(
+        f"Means over time and {clips}, [95 % bootstrap interval over clips]",
+        ["", *(METRICS[name][0] for name in metrics)],
+        [
+            Row(
+                predictor,
+                label(evaluation, predictor),
+                [told(evaluation.mean(name, predictor), METRICS[name][1]) for name in metrics],
+            )
+            for predictor in evaluation.psnr
+        ],
+    )
+
+
+def _by_region(evaluation: Evaluation, regions: RegionScores) -> list[Table]:
+    order = [list(REGIONS).index(region) for region in REGION_LABELS]
+    shares = regions.shares()
+    head = [
+        "",
+        *(f"{name} ({shares[region]:.0%})" for region, name in REGION_LABELS.items()),
+    ]
+    whose = "" if evaluation.best_of == 1 else "; the best sample is that of the whole frame"
+    captions = {
+        "psnr": "PSNR by region (and its share of the pixels), dB, of the mean squared error over "
+        f"all of its pixels{whose}",
+        "ssim": f"SSIM by region, mean over all of its pixels{whose}",
+    }
+    tables = []
+    for metric, caption in captions.items():
+        measure = regions.psnr if metric == "psnr" else regions.mean_ssim
+        rows = []
+        for predictor in evaluation.psnr:
+            found = measure(predictor, evaluation.resamples)
+            cells = [told(found[place], METRICS[metric][1]) for place in order]
+            rows.append(Row(predictor, label(evaluation, predictor), cells))
+        tables.append(Table(caption, head, rows))
+    return tables
+
+
+def _steps(evaluation: Evaluation, metric: str) -> Table:
+    name, digits = METRICS[metric]
+    curves = {p: evaluation.per_step(metric, p) for p in evaluation.scores[metric]}
+    horizon = len(next(iter(curves.values())).value)
+    return Table(
+        f"{name}, at each predicted time step",
+        ["", *(label(evaluation, predictor) for predictor in curves)],
+        [
+            Row(
+                "",
+                f"t = {evaluation.n_past + step}",
+                [told(curve[step], digits) for curve in curves.values()],
+            )
+            for step in range(horizon)
+        ],
+    )
+
+
+def _spread_told(evaluation: Evaluation) -> str | None:
+    found = spread(evaluation)
+    if found is None:
+        return None
+    by_region = ""
+    if evaluation.regions is not None and evaluation.regions.deviation is not None:
+        deviation = evaluation.regions.mean_deviation(evaluation.resamples).value
+        places = {region: place for place, region in enumerate(REGIONS)}
+        by_region = ", ".join(
+            f"{name} {deviation[places[region]]:.2f}"
+            for region, name in REGION_LABELS.items()
+            if not np.isnan(deviation[places[region]])
+        )
+        by_region = f" ({by_region})"
+    return (
+        f"Spread of {found.samples} samples: a pixel deviates by {told(found.deviation, 2)} grey "
+        f"levels of 255{by_region}; each clip's best is {told(found.best_gain, 2)} dB above their "
+        "mean. PSNR of the posterior, which sees the target, less that of the prior's mean: "
+        f"{told(found.posterior_gain, 2)} dB. {found.words()}"
+    )
+
+
+def _grade_told(evaluation: Evaluation) -> str | None:
+    """The course's grade, wherever there is a single sample's 2 -> 10 of the first frames."""
+    table = evaluation.scores["channel_psnr"]
+    single = table.get("one_sample", table["prediction"])
+    if evaluation.n_past != 2 or single.shape[1] < 10 or evaluation.starts.any():
+        return None
+    reached = evaluation.resamples.mean(single[:, :10].mean(axis=1))
+    share, best = grade(float(reached.value)), GRADES[0]
+    more = f"; all of it from {best[0]:g} dB" if share < best[1] else ""
+    return (
+        f"The course's table gives {share} % of the PSNR points for {told(reached, 2)} dB "
+        f"(protocol course: 2 -> 10, one sample, PSNR per channel{more}). The table is meant for "
+        "BAIR's test clips."
+    )

@@ -1,0 +1,192 @@
+"""Files of a run: the checkpoint a resume needs, and the weights for use. Written whole or not
+at all; read without executing anything that is in them.
+
+Where weights are averaged over time, `model.safetensors` holds the average, which is what is
+evaluated; the weights themselves are in `checkpoint.pt`, as "module", beside the "average".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
+
+from labkit.config import Config, ModelConfig
+from labkit.errors import RunError
+from labkit.fields import differences
+from labkit.files import write_whole
+from labkit.model import VideoCVAE
+from labkit.training.history import HISTORY, EpochRow
+from labkit.training.timing import TIMING
+
+CHECKPOINT = "checkpoint.pt"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+
+@dataclass
+class Progress:
+    """Where a training stands, besides its tensors."""
+
+    update: int = 0
+    """updates done"""
+    best_psnr: float = -math.inf
+    """dB of the weights in `model.safetensors`"""
+    rows: list[EpochRow] = field(default_factory=list)
+    """of the finished epochs"""
+    sums: dict[str, float] = field(default_factory=dict)
+    """of each figure over the current epoch's updates"""
+    summed: int = 0
+    """how many updates that are"""
+    displaced: torch.Tensor | None = None
+    """the bytes of the best weights, while those of a training that ran out of time are in their
+    place; None where they are in it"""
+
+    def add(self, values: dict[str, float]) -> None:
+        """Takes the figures of one more update."""
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in values.items()}
+        self.summed += 1
+
+    def means(self) -> dict[str, float]:
+        """The figures' means over the current epoch so far."""
+        return {name: total / self.summed for name, total in self.sums.items()}
+
+    def finish_epoch(self, row: EpochRow) -> None:
+        """Takes the epoch's row, and begins the next."""
+        self.rows.append(row)
+        self.sums, self.summed = {}, 0
+
+    def displace(self, run: Path) -> None:
+        """Remembers the best weights' file, which is about to be replaced for the time being."""
+        file = run / WEIGHTS
+        if file.is_file():
+            self.displaced = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
+
+    def restore(self, run: Path) -> None:
+        """Puts the best weights' file back."""
+        if self.displaced is not None:
+            write_whole(run / WEIGHTS, self.displaced.numpy().tobytes())
+            self.displaced = None
+
+
+def clear_unfinished(run: Path) -> None:
+    """Clears away what writers that were killed have left."""
+    for name in (CHECKPOINT, WEIGHTS, HISTORY, TIMING, CONFIG):
+        for unfinished in run.glob(f".{name}.*.tmp"):
+            unfinished.unlink(missing_ok=True)
+
+
+def save_progress(run: Path, tensors: dict[str, Any], progress: Progress) -> None:
+    """Writes the checkpoint of a training: module, average and optimizer, and where it stands."""
+    told = {**vars(progress), "rows": [vars(row) for row in progress.rows]}
+    save_checkpoint(run, {**tensors, **told})
+
+
+def load_progress(run: Path) -> tuple[dict[str, Any], Progress]:
+    """What `save_progress` wrote.
+
+    Raises:
+        RunError: there is none, it is damaged, or another version of labkit wrote it.
+    """
+    state = load_checkpoint(run)
+    try:
+        told = {item.name: state.pop(item.name) for item in dataclasses.fields(Progress)}
+        told["rows"] = [EpochRow(**row) for row in told["rows"]]
+        return {name: state[name] for name in ("module", "average", "optimizer")}, Progress(**told)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"a checkpoint of another version of labkit ({error})",
+            file=run / CHECKPOINT,
+            hint="resume with that version, or delete it and train without --resume",
+        ) from None
+
+
+def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
+    """Replaces the run's checkpoint; the old one stays good until the new one is on disk."""
+    packed = io.BytesIO()
+    torch.save(state, packed)
+    write_whole(run / CHECKPOINT, packed.getvalue())
+
+
+def load_checkpoint(run: Path) -> dict[str, Any]:
+    """Reads the run's checkpoint, tensors and plain values only.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    file = run / CHECKPOINT
+    if not file.is_file():
+        raise RunError("no checkpoint to resume from", file=run, hint="train without --resume")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        first_line = str(error).partition("\n")[0]
+        raise RunError(
+            f"not a readable checkpoint: {first_line}",
+            file=file,
+            hint="delete it and train without --resume",
+        ) from None
+
+
+def save_model(model: VideoCVAE, file: Path) -> None:
+    """Writes the weights as safetensors, with the shape of the model they are of. The whole
+    config goes beside them as `config.json`."""
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    write_whole(file, serialize(tensors, {"shape": json.dumps(_shape(model))}))
+
+
+def load_model(run: Path | str, device: str | torch.device = "cpu") -> tuple[VideoCVAE, Config]:
+    """The best model of a run, in evaluation mode, and the run's config.
+
+    Raises:
+        RunError: the folder is missing, has no weights yet, or its weights do not fit its
+            config.
+        ConfigError: its config cannot be read.
+    """
+    run = Path(run)
+    if not run.is_dir():
+        raise RunError("no such run folder", file=run, hint="labkit train or labkit demo makes one")
+    config = Config.load(run / CONFIG)
+    file = run / WEIGHTS
+    if not file.is_file():
+        raise RunError(f"the run has no {WEIGHTS}", file=run, hint="let it finish an epoch first")
+    model = VideoCVAE(config.model, config.data.condition_size)
+    try:
+        stored = _stored_shape(file)
+        differing = differences(stored, _shape(model)) if stored else []
+        if not differing:
+            model.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        differing = [" ".join(str(error).split("\n")[:2])]
+    if differing:
+        raise RunError(
+            f"the weights do not fit {CONFIG}: {'; '.join(differing)}",
+            file=file,
+            hint="take both from the same run, and the version of labkit that made it",
+        )
+    return model.to(device).eval(), config
+
+
+def _shape(model: VideoCVAE) -> dict[str, Any]:
+    """What weights must agree in to mean the same in another model."""
+    return {"model": dataclasses.asdict(model.config), "condition_size": model.condition_size}
+
+
+def _stored_shape(file: Path) -> dict[str, Any]:
+    """What `save_model` wrote of it; empty where another program wrote the file."""
+    with safe_open(file, framework="pt") as opened:
+        stored = json.loads((opened.metadata() or {}).get("shape", "{}"))
+    if stored:
+        # An option that is younger than the file had no other value than its default.
+        stored["model"] = {**dataclasses.asdict(ModelConfig()), **stored["model"]}
+    return stored

@@ -1,0 +1,175 @@
+"""Several processes that train one model: torchrun starts them, here they find one another.
+
+    torchrun --nproc-per-node 8 -m labkit train course
+
+Each process sees its share of every joint batch; DistributedDataParallel averages the gradients,
+so that all make the same update; the first one writes. What is drawn is drawn for the joint batch,
+so the number of processes changes nothing but the order of a few sums.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from labkit.errors import LabkitError, RunError
+from labkit.training.signals import TrainingStopped
+
+Result = TypeVar("Result")
+
+ENDED = "ended"
+"""what the store counts"""
+
+PATIENCE = timedelta(hours=1)
+"""How long processes wait for one another, such as for the first one's validation."""
+
+
+class Processes:
+    """This process among those of a training. A context manager: however it ends, all end, and
+    one of them alone says why."""
+
+    def __init__(self, rank: int = 0, world: int = 1, store: dist.Store | None = None) -> None:
+        """
+        Args:
+            rank: number of this process, from 0; the first one writes.
+            world: how many there are.
+            store: where a process leaves word for the others.
+        """
+        self.rank, self.world, self._store = rank, world, store
+
+    @classmethod
+    def join(cls, device: torch.device) -> Processes:
+        """Meets the others that torchrun started; alone where it started none.
+
+        Args:
+            device: a process on a GPU talks by NCCL, one on a CPU by gloo.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not dist.is_torchelastic_launched():
+            return cls()
+        store, rank, world = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
+        # What processes tell one another of files and signals goes by gloo in any case.
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+        own = dist.PrefixStore("labkit", store)
+        if rank == 0:
+            own.set(ENDED, "0")  # the store outlives a restart by the launcher
+        return cls(rank, world, own)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def mean(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The mean over all processes, without a gradient; the values themselves of one alone."""
+        if self.world == 1:
+            return values.detach()
+        values = values.detach().clone()
+        dist.all_reduce(values)
+        return values / self.world
+
+    def highest(self, *numbers: int) -> list[int]:
+        """The highest of each number over all processes."""
+        if self.world == 1:
+            return list(numbers)
+        told = torch.tensor(numbers, dtype=torch.int64)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        return told.tolist()
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.highest(0)
+
+    def of_first(self, make: Callable[[], Result]) -> Result:
+        """What the first process makes, in all of them."""
+        made = [make() if self.is_first else None]
+        if self.world > 1:
+            dist.broadcast_object_list(made, src=0)
+        return made[0]
+
+    def shared(self, module: nn.Module, call: Callable[..., Any]) -> Callable[..., Any]:
+        """`call`, which uses the module: after a backward pass through its result the module's
+        gradients are the means over all processes. Of one process, `call` itself."""
+        if self.world == 1:
+            return call
+        return DistributedDataParallel(_Call(module, call))
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._store is None:
+            return
+        if error is None:
+            dist.destroy_process_group()
+            return
+        # The first to come here speaks; the others fail by it, or for the same reason.
+        lost = _is_lost_connection(error)
+        if not lost and not isinstance(error, LabkitError | TrainingStopped):
+            return
+        if self._ended() > 1:
+            raise SystemExit(getattr(error, "code", 2)) from None
+        if lost:
+            raise RunError(
+                "another process of this training has ended",
+                hint="look at what it said; the same command with --resume goes on",
+            ) from None
+
+    def _ended(self) -> int:
+        """How many processes have ended in trouble, this one included."""
+        assert self._store is not None
+        try:
+            return self._store.add(ENDED, 1)
+        except (RuntimeError, OSError):  # the store has gone with the process that kept it
+            return 2
+
+
+class _Call(nn.Module):
+    """A call as a module, since DistributedDataParallel wraps no less."""
+
+    def __init__(self, module: nn.Module, call: Callable[..., Any]) -> None:
+        super().__init__()
+        self.module, self.call = module, call
+
+    def forward(self, *arguments: Any) -> Any:
+        return self.call(*arguments)
+
+
+def unsynchronised(call: Callable[..., Any]) -> contextlib.AbstractContextManager[None]:
+    """Gradients stay each process's own: for all parts of a batch but its last."""
+    if isinstance(call, DistributedDataParallel):
+        return call.no_sync()
+    return contextlib.nullcontext()
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    )
+
+
+def local_device(device: torch.device) -> torch.device:
+    """The GPU that is this process's own, by torchrun's LOCAL_RANK; a CPU as it is."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def speaks() -> bool:
+    """Whether this process is the one that prints: torchrun's first, or the only one."""
+    return int(os.environ.get("RANK", "0")) == 0

@@ -1,0 +1,118 @@
+"""TensorBoard: the training's curves, and pictures of the validation rollout.
+
+tensorboard --logdir runs
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from labkit.errors import LabkitError
+from labkit.training.events import EpochEnd, Examples, Update
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+FOLDER = "tensorboard"
+"""of the events, in the run's folder"""
+
+EPOCH_TAGS = {
+    "loss": "train/loss",
+    "reconstruction": "train/reconstruction",
+    "kl": "train/kl",
+    "gradient_norm": "train/gradient_norm",
+    "validation_psnr": "validation/psnr",
+    "active_units": "latent/active_units",
+    "posterior_gain": "latent/posterior_gain",
+    "kl_weight": "schedule/kl_weight",
+    "teacher_forcing_ratio": "schedule/teacher_forcing_ratio",
+    "learning_rate": "schedule/learning_rate",
+}
+"""Columns of the history, and what TensorBoard calls them. Their step is the number of updates."""
+
+
+class TensorBoard:
+    """Writes every epoch's row, the use of the latent, and strips of frames.
+
+    A resumed training takes back what an earlier one wrote beyond its checkpoint.
+    """
+
+    def __init__(self, run: Path | str) -> None:
+        """
+        Args:
+            run: the run's folder; the events go into `tensorboard/` there.
+        Raises:
+            LabkitError: TensorBoard is not installed.
+        """
+        try:
+            import tensorboard  # noqa: F401
+        except ImportError:
+            raise LabkitError(
+                "TensorBoard is not installed",
+                hint="`pip install tensorboard`, or give --no-tensorboard",
+            ) from None
+        self.folder = Path(run) / FOLDER
+        self.writer: SummaryWriter | None = None
+
+    def on_update(self, told: Update) -> None:
+        """Opens the file at the first update, and writes single updates' losses now and then."""
+        if self.writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.folder), purge_step=told.number)
+        if told.number % EVERY == 0:
+            for name in ("loss", "gradient_norm"):
+                if name in told.values:
+                    self.writer.add_scalar(f"update/{name}", told.values[name], told.number)
+
+    def on_epoch(self, epoch_end: EpochEnd) -> None:
+        """Writes the epoch."""
+        writer, step = self.writer, epoch_end.row.updates
+        if writer is None:
+            return
+        row: dict[str, Any] = vars(epoch_end.row)
+        for name, tag in EPOCH_TAGS.items():
+            if row[name] is not None:
+                writer.add_scalar(tag, row[name], step)
+        if epoch_end.latents is not None:
+            for t, nats in enumerate(epoch_end.latents.kl_per_step.tolist(), start=1):
+                writer.add_scalar(f"latent_kl_per_step/t{t:02}", nats, step)
+            writer.add_histogram("latent/kl_per_unit", epoch_end.latents.kl.mean(dim=0), step)
+        if epoch_end.examples is not None:
+            for number, picture in enumerate(strips(epoch_end.examples)):
+                writer.add_image(f"validation/clip_{number}", picture, step, dataformats="HWC")
+        writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+
+EVERY = 10
+"""updates between two whose single losses are written"""
+
+
+def strips(examples: Examples, gap: int = 2) -> UInt8[np.ndarray, "N H2 W2 3"]:
+    """A picture a clip: what happened above, the prediction below, time from left to right, and a
+    wider gap where the context ends.
+
+    Args:
+        examples: clips of T frames.
+        gap: white pixels between two frames.
+    """
+    n, t, _, height, width = examples.truth.shape
+    lefts = [i * (width + gap) + (2 * gap if i >= examples.n_past else 0) for i in range(t)]
+    shape = (n, 2 * height + gap, lefts[-1] + width, 3)
+    picture = np.full(shape, 255, np.uint8)
+    for row, clips in enumerate((examples.truth, examples.prediction)):
+        top = row * (height + gap)
+        for i, left in enumerate(lefts):
+            frame = clips[:, i].transpose(0, 2, 3, 1)  # (N, H, W, 3)
+            picture[:, top : top + height, left : left + width] = frame
+    return picture
