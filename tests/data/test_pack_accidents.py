@@ -13,7 +13,8 @@ import sys
 import numpy as np
 import pytest
 
-from labkit.data import atomic, layout
+from labkit import files
+from labkit.data import layout
 from labkit.data import pack as packs
 from labkit.data.clip import Clip
 from labkit.data.pack import PackWriter, ensure_pack, open_pack, write_pack
@@ -182,7 +183,7 @@ print("done", flush=True)
             ):
                 pass
             assert caught.value.file == root
-        with pytest.raises(DataError, match="another process"), atomic.replacing(root):
+        with pytest.raises(DataError, match="another process"), files.replacing(root):
             pass
         assert is_earlier(root)
         write_pack(root.with_name("other"), {"train": [clip(1)]}, "next to it")

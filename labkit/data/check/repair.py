@@ -19,13 +19,13 @@ from tempfile import TemporaryDirectory
 from tqdm.auto import tqdm
 
 from labkit.data import layout
-from labkit.data.atomic import replacing
 from labkit.data.check import called, keeping_rank, leak, pictures_digest
 from labkit.data.check.findings import MODEL_SIZE, SHOWN, Duplicate, Kind, most_common
 from labkit.data.check.mend_clip import Mender
 from labkit.data.clip import Clip
 from labkit.data.pack import is_pack
 from labkit.errors import DataError
+from labkit.files import replacing
 
 
 @dataclass

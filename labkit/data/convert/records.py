@@ -15,7 +15,6 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from labkit.data import layout
-from labkit.data.atomic import clear_lasting, lasting, writing
 from labkit.data.clip import Clip
 from labkit.data.convert.example import Camera
 from labkit.data.convert.files import SPLIT_RULE, RecordFile
@@ -24,7 +23,7 @@ from labkit.data.convert.sources import Source
 from labkit.data.pack import PackWriter
 from labkit.data.workers import in_order
 from labkit.errors import DataError
-from labkit.files import write_whole
+from labkit.files import clear_lasting, lasting, write_whole, writing
 
 CHECKPOINT = 256
 """clips after which a pack's progress is brought to disk"""

@@ -19,12 +19,11 @@ import filelock
 import httpx
 from tqdm.auto import tqdm
 
-from labkit.data.atomic import locked
 from labkit.data.convert.tfrecord import read_records
 from labkit.data.download.partial import PAUSES, Partial, size_text
 from labkit.data.download.transfer import fetch
 from labkit.errors import DataError
-from labkit.files import write_whole
+from labkit.files import locked, write_whole
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from labkit.data.atomic import put, temporary, writing
 from labkit.data.layout.plain_files import unreadable
 from labkit.errors import DataError
+from labkit.files import put, temporary, writing
 
 TAKEN = {".png", ".csv", ".npz", ".json", ".bin", ".npy"}
 """endings of the files of clips and of packs, which alone are unpacked"""

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from labkit.data.atomic import replacing
 from labkit.data.clip import Clip
 from labkit.data.layout.find import scan
 from labkit.data.layout.tables import write_table
 from labkit.errors import DataError
+from labkit.files import replacing
 
 CLIPS_A_FOLDER = 256
 """clips in one `traj_A_to_B.tfrecords` folder"""

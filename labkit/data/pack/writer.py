@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Any
 
 from labkit.data import layout
-from labkit.data.atomic import clear_lasting, lasting, put, temporary, writing
 from labkit.data.clip import SPLITS, Clip
 from labkit.data.pack.files import SplitFiles, shapes_of
 from labkit.data.pack.packed import (
@@ -29,7 +28,7 @@ from labkit.data.pack.packed import (
     open_pack,
 )
 from labkit.errors import DataError, LabkitError
-from labkit.files import write_whole
+from labkit.files import clear_lasting, lasting, put, temporary, write_whole, writing
 
 PROGRESS = "progress.json"
 
