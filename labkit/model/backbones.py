@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,9 +20,8 @@ from torch.nn import functional as F
 from labkit.config import ModelConfig
 from labkit.model.gaussian import Gaussian
 from labkit.model.latent_maps import LatentMap
-from labkit.model.layers import modulation
-from labkit.model.norms import norm_2d
-from labkit.model.warping import Aligner
+from labkit.model.layers import modulation, norm_2d
+from labkit.model.output import Aligner
 
 
 class Block(nn.Module):
@@ -36,18 +36,18 @@ class Block(nn.Module):
         self.modulate = modulate
 
     def forward(
-        self, x: Float[Tensor, "N _ _ _"], cue: Float[Tensor, "N e"] | None = None
+        self, x: Float[Tensor, "N _ _ _"], embedding: Float[Tensor, "N e"] | None = None
     ) -> Float[Tensor, "N _ _ _"]:
-        """`cue` is what the condition tells of each picture."""
-        return self.finish(self.conv(x), cue)
+        """`embedding` is the embedded condition of each picture."""
+        return self.finish(self.conv(x), embedding)
 
     def finish(
-        self, x: Float[Tensor, "N _ _ _"], cue: Float[Tensor, "N e"] | None
+        self, x: Float[Tensor, "N _ _ _"], embedding: Float[Tensor, "N e"] | None
     ) -> Float[Tensor, "N _ _ _"]:
         """What comes after the convolution."""
         x = self.norm(x)
         if self.modulate is not None:
-            x = self.modulate(x, cue)
+            x = self.modulate(x, embedding)
         return F.leaky_relu(x, 0.2)
 
 
@@ -97,7 +97,7 @@ class Join(nn.Module):
     """A convolution over two maps side by side, as the sum of each one's share.
 
     By linearity conv([x, skip]) = conv_x(x) + conv_skip(skip). So a skip map that serves many
-    steps is convolved once, and neither it nor the pair is ever copied.
+    steps is convolved once, and it is never copied.
     """
 
     def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, channels: int) -> None:
@@ -131,7 +131,7 @@ class Skips:
     maps: Sequence[Float[Tensor, "B F _ _ _"]]
     """finest first: the encoder's maps, or the shares that `Decoder.prepare` made of them"""
     source: Sequence[int]
-    """which of the F frames each of the S steps sees"""
+    """which of the F frames each of the S steps uses"""
 
     def at(self, level: int) -> Float[Tensor, "B S _ _ _"]:
         """A level's map of each step; a view where one frame serves all steps."""
@@ -144,16 +144,18 @@ class Skips:
 
 @dataclass
 class Levels:
-    """What the latent maps inside the decoder need, and what they made of it."""
+    """What the latent maps inside the decoder read, and the Gaussians they return."""
 
     noise: Float[Tensor, "N z"]
     """epsilon of all levels, side by side"""
     targets: Sequence[Float[Tensor, "N _ _ _"]] | None
     """the encoder's features of x_t at each level; None draws from the prior"""
-    blind: Bool[Tensor, " N"] | None = None
-    """which of them draw from the prior all the same"""
-    q: list[Gaussian] = field(default_factory=list)
-    p: list[Gaussian] = field(default_factory=list)
+    z_from_prior: Bool[Tensor, " N"] | None = None
+    """which of them draw from the prior although there are targets"""
+    posteriors: list[Gaussian] = field(default_factory=list)
+    """q of each level"""
+    priors: list[Gaussian] = field(default_factory=list)
+    """p of each level"""
 
 
 class Decoder(nn.Module):
@@ -203,8 +205,8 @@ class Decoder(nn.Module):
         # checkerboard: enlarged first, then convolved (Odena et al. 2016).
         enlarged = config.output != "sigmoid" and not self.upsample
         self.enlarged = nn.Conv2d(w, out_channels, 3, padding=1) if enlarged else None
-        joined = [plan[0] * w for plan in plans[self.from_map :]]
-        self.aligners = nn.ModuleList(Aligner(c) for c in joined if config.align)
+        widths = [plan[0] * w for plan in plans[self.from_map :]]
+        self.aligners = nn.ModuleList(Aligner(c) for c in widths if config.align)
         self.levels = nn.ModuleList(
             LatentMap(scale * w, (2 if self.upsample else 1) * scale * w, config.level_size)
             for scale in (4, 2)[: config.latent_levels - 1]
@@ -217,10 +219,10 @@ class Decoder(nn.Module):
         return first if self.upsample else [*first, self.to_output]
 
     def prepare(self, maps: Sequence[Float[Tensor, "B F _ _ _"]]) -> list[Tensor]:
-        """What `forward` wants of skip features: the part of the work that is the same at every
-        step which sees these frames. Finest first, as they came."""
+        """Skip features as `forward` reads them: the part of the work that is the same at every
+        step that uses these frames, done once. Finest first, as they came."""
         if len(self.aligners):
-            return list(maps)  # the decoder moves them first, each step its own way
+            return list(maps)  # the decoder moves them first, differently at each step
         used = zip(self.joins, reversed(maps[: len(self.joins)]), strict=True)
         shares = [join.skip(each.flatten(0, 1)).unflatten(0, each.shape[:2]) for join, each in used]
         return shares[::-1]
@@ -229,7 +231,7 @@ class Decoder(nn.Module):
         self,
         g: Float[Tensor, "N ..."],
         skips: Skips,
-        cue: Float[Tensor, "N e"] | None = None,
+        embedding: Float[Tensor, "N e"] | None = None,
         levels: Levels | None = None,
     ) -> Float[Tensor, "N out S S"]:
         """A map for each of N = B * S steps.
@@ -237,10 +239,10 @@ class Decoder(nn.Module):
         Args:
             g: predicted encodings (N, g), or maps of them (N, c, side, side).
             skips: prepared.
-            cue: what the condition tells of each step.
+            embedding: the embedded condition of each step.
             levels: for the latent maps; their Gaussians are added to it.
         """
-        x = g if self.from_encoding is None else self.from_encoding(g[:, :, None, None], cue)
+        x = g if self.from_encoding is None else self.from_encoding(g[:, :, None, None], embedding)
         count = len(self.joins)
         for number, stage in enumerate(self.stages):
             if self.from_map or number:
@@ -248,20 +250,22 @@ class Decoder(nn.Module):
             if self.upsample:
                 x = F.interpolate(x, scale_factor=2, mode="nearest")
             first, *rest = stage
-            x = first.finish(self._joined(x, number, first.conv, skips.at(count - 1 - number)), cue)
+            joint = self._add_skip(x, number, first.conv, skips.at(count - 1 - number))
+            x = first.finish(joint, embedding)
             for block in rest:
-                x = block(x, cue)
+                x = block(x, embedding)
         if self.upsample:
             return self.to_output(x)
-        x = self._joined(x, count - 1, self.to_output, skips.at(0))
+        x = self._add_skip(x, count - 1, self.to_output, skips.at(0))
         if self.enlarged is None:
             return x
         x = F.interpolate(F.leaky_relu(x, 0.2), scale_factor=2, mode="bilinear")
         return self.enlarged(x)
 
-    def _joined(
+    def _add_skip(
         self, x: Float[Tensor, "N _ _ _"], number: int, join: Join, skip: Tensor
     ) -> Float[Tensor, "N _ _ _"]:
+        """The convolution over x and the skip map of a join."""
         if len(self.aligners):
             return join(x) + join.skip(self.aligners[number](x, skip.flatten(0, 1)))
         own = join(x)
@@ -273,9 +277,26 @@ class Decoder(nn.Module):
             return x
         latent = self.levels[level]
         size = latent.back.in_channels * x.shape[-1] ** 2
-        before = sum(part.mean.shape[1] for part in levels.p)
+        before = sum(part.mean.shape[1] for part in levels.priors)
+        noise = levels.noise[:, before : before + size]
         target = None if levels.targets is None else levels.targets[level]
-        x, q, p = latent(x, target, levels.noise[:, before : before + size], levels.blind)
-        levels.p.append(p)
-        levels.q += [] if q is None else [q]
+        x, q, p = latent(x, target, noise, levels.z_from_prior)
+        levels.priors.append(p)
+        levels.posteriors += [] if q is None else [q]
         return x
+
+
+def map_level(config: ModelConfig) -> int:
+    """Which of the encoder's maps has an eighth of the frame's side."""
+    return 3 if config.backbone == "vgg64" else 2
+
+
+def skip_frame(config: ModelConfig, n_past: int) -> int:
+    """The context frame whose skip features serve the steps after it (`ModelConfig.skip`)."""
+    return {"first": 0, "svg": max(0, n_past - 2)}.get(config.skip, n_past - 1)
+
+
+def drawn_skip_frame(n_past: int, generator: torch.Generator | None) -> int:
+    """A context frame drawn at random, for a training rollout (SRVP, Franceschi et al. 2020)."""
+    device = None if generator is None else generator.device
+    return int(torch.randint(n_past, (), generator=generator, device=device))

@@ -2,51 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from labkit.errors import ShapeError
 
-if TYPE_CHECKING:
-    from labkit.model.state import RolloutState
-    from labkit.model.video_cvae import VideoCVAE
-
 ROUNDING = 1e-4
 """how far frames may lie outside [0, 1]: a blend of frames, in floats, can leave it by a little"""
 
 
+@dataclass(frozen=True)
+class InputSizes:
+    """What a model's inputs must fit."""
+
+    frame: int
+    """S: height and width of a frame in pixels"""
+    condition: int
+    """C: columns of the condition"""
+    noise: int
+    """numbers drawn at a step: the sum of all latents' sizes"""
+    reads_last_condition: bool
+    """whether the condition of the last frame is read (`condition_at="target"`)"""
+    dtype: torch.dtype
+    """of the weights"""
+
+
 def check_rollout(
-    model: VideoCVAE,
+    sizes: InputSizes,
     frames: Tensor,
     condition: Tensor,
     n_past: int,
     horizon: int,
-    values: bool = True,
+    check_values: bool = True,
 ) -> None:
     """Checks frames (B, >= n_past, 3, S, S) and the conditions of n_past + horizon frames: their
-    shapes, and their values where asked to.
+    shapes, and with `check_values` their values.
 
     Raises:
         ShapeError: they do not fit the model; the message says what was expected and what came.
     """
-    _check_frames(model, frames, values)
+    _check_frames(sizes, frames, check_values)
     if not all(isinstance(count, Integral) and count >= 1 for count in (n_past, horizon)):
         came = f"{n_past} context frames and {horizon} to predict"
         raise ShapeError(f"there are {came}; expected at least 1 of each, in whole numbers")
-    _check_condition(model, condition, len(frames), n_past + horizon, values)
+    _check_condition(sizes, condition, len(frames), n_past + horizon, check_values)
 
 
-def check_context(model: VideoCVAE, context: Tensor, condition: Tensor) -> None:
+def check_context(sizes: InputSizes, context: Tensor, condition: Tensor) -> None:
     """Checks frames (B, n_past, 3, S, S) and their conditions.
 
     Raises:
         ShapeError: as `check_rollout`.
     """
-    _check_frames(model, context)
-    _check_condition(model, condition, len(context), context.shape[1])
+    _check_frames(sizes, context)
+    _check_condition(sizes, condition, len(context), context.shape[1])
 
 
 def check_samples(samples: int | None) -> None:
@@ -55,12 +67,12 @@ def check_samples(samples: int | None) -> None:
         raise ShapeError(f"samples is {samples}; expected at least 1, in whole numbers, or None")
 
 
-def check_plan(teacher_forced: float | Tensor, blind: Tensor | None, steps: Tensor) -> None:
-    """Checks which steps are fed the true frame, and which clips are blind, against the conditions
-    (B, S, C) of the steps.
+def check_plan(teacher_forced: float | Tensor, z_from_prior: Tensor | None, steps: Tensor) -> None:
+    """Checks which steps are fed the true frame, and which clips take z from the prior, against
+    the conditions (B, S, C) of the steps.
 
     Raises:
-        ShapeError: they are no booleans, or of another shape.
+        ShapeError: they are not booleans, or have another shape.
     """
     clips, n_steps = steps.shape[:2]
     if isinstance(teacher_forced, Tensor):
@@ -68,13 +80,14 @@ def check_plan(teacher_forced: float | Tensor, blind: Tensor | None, steps: Tens
     elif teacher_forced not in (True, False):
         raise ShapeError(
             f"teacher_forced is {teacher_forced!r}; expected True, False, or a tensor of booleans",
-            hint="a ratio is a share of the rollouts: toss a coin for each",
+            hint="a teacher-forcing ratio is a probability: draw True or False with it for each "
+            "rollout",
         )
-    if blind is not None:
-        _check_flags("blind", blind, (clips,))
+    if z_from_prior is not None:
+        _check_flags("z_from_prior", z_from_prior, (clips,))
 
 
-def check_noise(model: VideoCVAE, noise: Tensor | None, steps: Tensor) -> None:
+def check_noise(sizes: InputSizes, noise: Tensor | None, steps: Tensor) -> None:
     """Checks noise (N, S, z) against the conditions (N, S, C) of the steps it is for.
 
     Raises:
@@ -83,24 +96,24 @@ def check_noise(model: VideoCVAE, noise: Tensor | None, steps: Tensor) -> None:
     if noise is None:
         return
     _check_tensor("the noise", noise)
-    expected = (*steps.shape[:2], sum(model.latent_sizes))
+    expected = (*steps.shape[:2], sizes.noise)
     if tuple(noise.shape) != expected:
         raise ShapeError(f"the noise is {tuple(noise.shape)}; expected {expected}")
-    _check_type("the noise", noise, model)
+    _check_type("the noise", noise, sizes)
 
 
-def check_step(model: VideoCVAE, state: RolloutState, condition: Tensor) -> None:
-    """Checks the condition (B, C) of one step.
+def check_step(sizes: InputSizes, clips: int, condition: Tensor) -> None:
+    """Checks the condition (B, C) of one step of that many clips.
 
     Raises:
-        ShapeError: it does not fit the model or the state.
+        ShapeError: it does not fit.
     """
     _check_tensor("the condition", condition)
-    expected = (len(state.frame), model.condition_size)
+    expected = (clips, sizes.condition)
     if tuple(condition.shape) != expected:
         raise ShapeError(f"the condition is {tuple(condition.shape)}; expected {expected}")
     _check_finite(condition)
-    _check_type("the condition", condition, model)
+    _check_type("the condition", condition, sizes)
 
 
 def _check_tensor(name: str, value: object) -> None:
@@ -112,15 +125,15 @@ def _check_tensor(name: str, value: object) -> None:
         )
 
 
-def _check_frames(model: VideoCVAE, frames: Tensor, values: bool = True) -> None:
+def _check_frames(sizes: InputSizes, frames: Tensor, check_values: bool = True) -> None:
     _check_tensor("frames", frames)
-    side = model.config.frame_size
+    side = sizes.frame
     if frames.ndim != 5 or tuple(frames.shape[2:]) != (3, side, side) or not frames.numel():
         raise ShapeError(f"frames are {tuple(frames.shape)}; expected (B, T, 3, {side}, {side})")
     if not frames.is_floating_point():
         raise ShapeError(f"frames are {frames.dtype}; expected floats in [0, 1]")
-    _check_type("frames", frames, model)
-    if not values:
+    _check_type("frames", frames, sizes)
+    if not check_values:
         return
     low, high = (bound.item() for bound in frames.detach().aminmax())
     # A comparison with NaN is false, and so is this whole.
@@ -130,23 +143,23 @@ def _check_frames(model: VideoCVAE, frames: Tensor, values: bool = True) -> None
 
 
 def _check_condition(
-    model: VideoCVAE, condition: Tensor, clips: int, n_frames: int, values: bool = True
+    sizes: InputSizes, condition: Tensor, clips: int, n_frames: int, check_values: bool = True
 ) -> None:
     _check_tensor("the condition", condition)
-    # The last frame's own condition leads on from it, to a frame that nobody asked for.
-    needed = n_frames - (1 if model.config.condition_at == "previous" else 0)
+    # With c_{t-1} the last frame's own condition would lead to a frame after the last one.
+    needed = n_frames if sizes.reads_last_condition else n_frames - 1
     fits = (
         condition.ndim == 3
         and condition.shape[0] == clips
         and condition.shape[1] >= needed
-        and condition.shape[2] == model.condition_size
+        and condition.shape[2] == sizes.condition
     )
     if not fits:
-        expected = f"({clips}, at least {needed}, {model.condition_size})"
+        expected = f"({clips}, at least {needed}, {sizes.condition})"
         raise ShapeError(f"the condition is {tuple(condition.shape)}; expected {expected}")
-    if values:
-        _check_finite(condition[:, :needed])  # what comes later is never read
-    _check_type("the condition", condition, model)
+    if check_values:
+        _check_finite(condition[:, :needed])  # later rows are never read
+    _check_type("the condition", condition, sizes)
 
 
 def _check_finite(condition: Tensor) -> None:
@@ -157,14 +170,13 @@ def _check_finite(condition: Tensor) -> None:
         raise ShapeError(f"the condition holds NaN or infinity ({bad} x); expected finite floats")
 
 
-def _check_type(name: str, tensor: Tensor, model: VideoCVAE) -> None:
+def _check_type(name: str, tensor: Tensor, sizes: InputSizes) -> None:
     """Numbers of another precision than the weights fail deep inside, with no name."""
-    wanted = next(model.parameters()).dtype
-    if tensor.dtype != wanted:
+    if tensor.dtype != sizes.dtype:
         be = "is" if name.startswith("the ") else "are"
-        short = str(wanted).removeprefix("torch.")
+        short = str(sizes.dtype).removeprefix("torch.")
         raise ShapeError(
-            f"{name} {be} {tensor.dtype}; expected {wanted}", hint=f"tensor.to(torch.{short})"
+            f"{name} {be} {tensor.dtype}; expected {sizes.dtype}", hint=f"tensor.to(torch.{short})"
         )
 
 

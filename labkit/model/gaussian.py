@@ -33,17 +33,21 @@ class Gaussian:
         return Gaussian(self.mean.detach(), self.log_variance.detach())
 
     def where(self, mask: Bool[Tensor, "*batch"], other: Gaussian) -> Gaussian:
-        """These where the mask says so, the others elsewhere."""
+        """These Gaussians where the mask is True, the others elsewhere."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Gaussian(*(torch.where(mask[..., None], *pair) for pair in pairs))
+
+    def unflatten(self, sizes: Sequence[int]) -> Gaussian:
+        """The same, with its first index split into several."""
+        return Gaussian(self.mean.unflatten(0, sizes), self.log_variance.unflatten(0, sizes))
 
     def __getitem__(self, index: Any) -> Gaussian:
         """The Gaussians at some leading indices, as a tensor's."""
         return Gaussian(self.mean[index], self.log_variance[index])
 
 
-def joined(parts: Sequence[Gaussian], dim: int) -> Gaussian:
-    """Gaussians put side by side along an axis: steps along time, independent latents along z."""
+def concatenate(parts: Sequence[Gaussian], dim: int) -> Gaussian:
+    """Gaussians side by side along an axis: steps along time, independent latents along z."""
     if len(parts) == 1:
         return parts[0]
     return Gaussian(

@@ -70,10 +70,10 @@ def load_reference(model: VideoCVAE, states: Mapping[str, StateDict], order: str
         names = dict(reference_names(model.config, own))
         there, here = set(state) - _counters(state), set(names)
         if there != here:
-            told = [f"{part}.{name} is missing" for name in sorted(here - there)]
-            told += [f"{part}.{name} is not in this model" for name in sorted(there - here)]
+            wrong = [f"{part}.{name} is missing" for name in sorted(here - there)]
+            wrong += [f"{part}.{name} is not in this model" for name in sorted(there - here)]
             raise RunError(
-                "; ".join(told[:4]) + (f"; and {len(told) - 4} more" if len(told) > 4 else ""),
+                "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""),
                 hint="choose the preset and the backbone that the weights were made with",
             )
         for name, value in state.items():

@@ -7,7 +7,7 @@ posterior both read the decoder's features d^l, which hold everything above them
     p(z^l_t | z^{<l}_t, past)            from d^l
     q(z^l_t | z^{<l}_t, past, x_t)       from d^l and the encoder's features of x_t
 
-so the levels are not independent of one another, in the posterior no more than in the prior.
+so the levels depend on one another, in the posterior as in the prior.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LatentMap(nn.Module):
         self.prior = _gaussian_net(channels, latent_channels)
         self.posterior = _gaussian_net(channels + target_channels, latent_channels)
         self.back = nn.Conv2d(latent_channels, channels, 1)
-        # Neither adds anything at first: q and p are N(0, I), and z is not heard.
+        # At first q and p are N(0, I), and z changes nothing.
         nn.init.zeros_(self.back.weight)
         nn.init.zeros_(self.back.bias)
 
@@ -42,7 +42,7 @@ class LatentMap(nn.Module):
         x: Float[Tensor, "N C side side"],
         target: Float[Tensor, "N T side side"] | None,
         noise: Float[Tensor, "N z"],
-        blind: Bool[Tensor, " N"] | None = None,
+        z_from_prior: Bool[Tensor, " N"] | None = None,
     ) -> tuple[Float[Tensor, "N C side side"], Gaussian | None, Gaussian]:
         """Adds the level's latent to the decoder's features x.
 
@@ -50,13 +50,15 @@ class LatentMap(nn.Module):
             x: the decoder's features.
             target: the encoder's features of x_t; None draws from the prior.
             noise: epsilon of the draw, z = channels * side * side.
-            blind: which z to draw from the prior, although there is a target.
+            z_from_prior: which z are drawn from the prior although there is a target.
         Returns:
             the new features, q (None without a target) and p, each over (N, z).
         """
         p = _split(self.prior(x))
         q = None if target is None else _split(self.posterior(torch.cat([x, target], dim=1)))
-        chosen = p if q is None else q if blind is None else p.where(blind, q)
+        chosen = p if q is None else q
+        if q is not None and z_from_prior is not None:
+            chosen = p.where(z_from_prior, q)
         z = chosen.draw(noise)
         return x + self.back(z.view(len(x), -1, *x.shape[-2:])), q, p
 

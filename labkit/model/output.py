@@ -1,4 +1,5 @@
-"""From the decoder's map to pixels: painted anew, or composed from frames already seen."""
+"""From the decoder's map to pixels: painted anew, or composed from frames already seen; and the
+warp that moves pictures and feature maps."""
 
 from __future__ import annotations
 
@@ -8,8 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from labkit.model.warping import warp
 
 Maps = Sequence[Float[Tensor, "N _ _ _"]]
 """The encoder's feature maps of a frame, finest first."""
@@ -24,15 +23,51 @@ CORRECTION = 0.1
 is no condition, all that it can be shifted by."""
 
 
+def warp(
+    maps: Float[Tensor, "N C H W"], flow: Float[Tensor, "N 2 H W"]
+) -> Float[Tensor, "N C H W"]:
+    """Backward warp: pixel (x, y) is read at (x, y) + flow, in pixels (x first), bilinearly;
+    outside the map its border is repeated."""
+    height, width = maps.shape[-2:]
+    ys = torch.arange(height, device=flow.device, dtype=flow.dtype)
+    xs = torch.arange(width, device=flow.device, dtype=flow.dtype)
+    # grid_sample counts from -1 to 1 between the outer pixels' centres.
+    x = (xs[None, None, :] + flow[:, 0]) * (2 / max(width - 1, 1)) - 1
+    y = (ys[None, :, None] + flow[:, 1]) * (2 / max(height - 1, 1)) - 1
+    grid = torch.stack([x, y], dim=-1)
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=True)
+
+
+class Aligner(nn.Module):
+    """Moves skip features to where the decoder wants them (the feature aligner of HAF-SVG, Lin et
+    al. 2020, done with a dense flow): features of an earlier frame lie where things were, and
+    joined as they are they blur what has moved since."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.flow = nn.Conv2d(channels, 2, 3, padding=1)
+        # Start as a plain skip connection: nothing moves.
+        nn.init.zeros_(self.flow.weight)
+        nn.init.zeros_(self.flow.bias)
+
+    def forward(
+        self, x: Float[Tensor, "N C H W"], skip: Float[Tensor, "N S H W"]
+    ) -> Float[Tensor, "N S H W"]:
+        """`skip` as the decoder's own features x ask for it."""
+        return warp(skip.float(), self.flow(x).float()).to(skip.dtype)
+
+
 class Output(nn.Module):
     """What all outputs have."""
 
     in_channels: int
     """of the decoder's map"""
 
-    def keep(self, frames: Float[Tensor, "N 3 H W"], maps: Maps) -> Float[Tensor, "N _ H W"]:
-        """What it keeps of a context frame for the steps to come, made once a clip: the anchor
-        that `forward` is given. The frame itself comes first."""
+    def prepare_reference(
+        self, frames: Float[Tensor, "N 3 H W"], maps: Maps
+    ) -> Float[Tensor, "N _ H W"]:
+        """The reference frame that `forward` reads at the steps to come, made once a clip from a
+        context frame and its feature maps. Its first three channels are the frame itself."""
         return frames
 
 
@@ -46,8 +81,8 @@ class PaintedOutput(Output):
         maps: Float[Tensor, "N 3 H W"],
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
-        anchor: Float[Tensor, "N 3 H W"],
-        told: Float[Tensor, "N _"] | None = None,
+        reference: Float[Tensor, "N 3 H W"],
+        conditioning: Float[Tensor, "N _"] | None = None,
     ) -> Float[Tensor, "N 3 H W"]:
         """Returns frames in (0, 1)."""
         return maps.float().sigmoid()
@@ -64,14 +99,14 @@ class FlowOutput(Output):
         maps: Float[Tensor, "N 8 H W"],
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
-        anchor: Float[Tensor, "N 3 H W"],
-        told: Float[Tensor, "N _"] | None = None,
+        reference: Float[Tensor, "N 3 H W"],
+        conditioning: Float[Tensor, "N _"] | None = None,
     ) -> Float[Tensor, "N 3 H W"]:
         """Returns frames in [0, 1], which a blend of such frames leaves by rounding alone."""
         fresh, flow, masks = maps.float().split((3, 2, 3), dim=1)
         # x_t = sum_k m_k * source_k,  m = softmax over k
-        moved, kept, painted = masks.softmax(dim=1).chunk(3, dim=1)
-        return moved * warp(previous, flow) + kept * anchor + painted * fresh.sigmoid()
+        moved, still, painted = masks.softmax(dim=1).chunk(3, dim=1)
+        return moved * warp(previous, flow) + still * reference + painted * fresh.sigmoid()
 
 
 class CDNAOutput(Output):
@@ -90,8 +125,8 @@ class CDNAOutput(Output):
         maps: Float[Tensor, "N _ H W"],
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
-        anchor: Float[Tensor, "N 3 H W"],
-        told: Float[Tensor, "N _"] | None = None,
+        reference: Float[Tensor, "N 3 H W"],
+        conditioning: Float[Tensor, "N _"] | None = None,
     ) -> Float[Tensor, "N 3 H W"]:
         """Returns frames in [0, 1]."""
         n, _, height, width = previous.shape
@@ -106,12 +141,12 @@ class CDNAOutput(Output):
         ).view(3, n, CDNA_KERNELS, height, width)
         m = masks.softmax(dim=1)
         blend = torch.einsum("cnkhw,nkhw->nchw", moved, m[:, :CDNA_KERNELS])
-        return blend + m[:, -2:-1] * anchor + m[:, -1:] * fresh.sigmoid()
+        return blend + m[:, -2:-1] * reference + m[:, -1:] * fresh.sigmoid()
 
 
 class LayerOutput(Output):
-    """FlowOutput with one source more: a layer, cut out of the last context frame and carried as
-    a whole (layers: Wang & Adelson 1994; a picture moved by few numbers: the spatial transformer
+    """FlowOutput with one source more: a layer, cut out of the last context frame and moved as a
+    whole (layers: Wang & Adelson 1994; a picture moved by few numbers: the spatial transformer
     predictor of Finn et al. 2016).
 
     A mask is cut from the encoder's features of that frame, once a clip: in practice it finds
@@ -142,7 +177,7 @@ class LayerOutput(Output):
         )
         self.from_g = nn.Linear(encoding_size, hidden)
         self.to_pose = nn.Linear(hidden, 4)
-        self.from_told = nn.Linear(2 * condition_size, hidden) if condition_size else None
+        self.from_conditioning = nn.Linear(2 * condition_size, hidden) if condition_size else None
         # Most of it is linear: an arm that goes twice as far is shifted twice as far. No constant:
         # one would carry the layer out of the frame, to show its border as ground.
         self.direct = nn.Linear(2 * condition_size, 4, bias=False) if condition_size else None
@@ -151,8 +186,10 @@ class LayerOutput(Output):
         if self.direct is not None:
             nn.init.zeros_(self.direct.weight)
 
-    def keep(self, frames: Float[Tensor, "N 3 H W"], maps: Maps) -> Float[Tensor, "N 4 H W"]:
-        """The frame and the logit of its mask."""
+    def prepare_reference(
+        self, frames: Float[Tensor, "N 3 H W"], maps: Maps
+    ) -> Float[Tensor, "N 4 H W"]:
+        """The frame, and the logit of the layer's mask."""
         parts = [squeeze(each) for squeeze, each in zip(self.squeeze, maps, strict=False)]
         size = frames.shape[-2:]
         full = [F.interpolate(x, size, mode="bilinear", align_corners=False) for x in parts]
@@ -164,41 +201,49 @@ class LayerOutput(Output):
         maps: Float[Tensor, "N 9 H W"],
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
-        anchor: Float[Tensor, "N 4 H W"],
-        told: Float[Tensor, "N _"] | None = None,
+        reference: Float[Tensor, "N 4 H W"],
+        conditioning: Float[Tensor, "N _"] | None = None,
     ) -> Float[Tensor, "N 3 H W"]:
-        """Returns frames in [0, 1]. `told` is the condition, (N, C), and what has changed in it
-        since the anchor, (N, C) more; None is no condition."""
+        """Returns frames in [0, 1]. `conditioning` is the condition, (N, C), and its change since
+        the reference frame, (N, C) more; None is no condition."""
         fresh, flow, masks = maps.float().split((3, 2, 4), dim=1)
-        laid = self.carried(anchor, g, told)
-        # Where the layer was cut from, the last context frame does not show the ground.
-        zero = torch.zeros_like(anchor[:, :1])
-        bias = torch.cat([zero, -anchor[:, 3:], zero, laid[:, 3:]], dim=1)
-        moved, kept, painted, layer = (masks + bias).softmax(dim=1).chunk(4, dim=1)
-        composed = moved * warp(previous, flow) + kept * anchor[:, :3] + painted * fresh.sigmoid()
-        return composed + layer * laid[:, :3]
+        layer_frame = self.warp_layer(reference, g, conditioning)  # (N, 4, H, W)
+        # Where the layer was cut out, the last context frame does not show what is behind it.
+        zero = torch.zeros_like(reference[:, :1])
+        bias = torch.cat([zero, -reference[:, 3:], zero, layer_frame[:, 3:]], dim=1)
+        # x_t = sum_k m_k * source_k,  m = softmax over k
+        moved, still, painted, layer = (masks + bias).softmax(dim=1).chunk(4, dim=1)
+        composed = (
+            moved * warp(previous, flow) + still * reference[:, :3] + painted * fresh.sigmoid()
+        )
+        return composed + layer * layer_frame[:, :3]
 
-    def carried(
+    def warp_layer(
         self,
-        anchor: Float[Tensor, "N 4 H W"],
+        reference: Float[Tensor, "N 4 H W"],
         g: Float[Tensor, "N g"],
-        told: Float[Tensor, "N c"] | None,
+        conditioning: Float[Tensor, "N c"] | None,
     ) -> Float[Tensor, "N 4 H W"]:
-        """Frame and mask where the layer is by now."""
-        height, width = anchor.shape[-2:]
+        """Frame and mask of the layer, moved to where it is at this step."""
+        height, width = reference.shape[-2:]
         with torch.autocast(g.device.type, enabled=False):
             hidden, linear = self.from_g(g.float()), 0.0
-            if told is not None and self.from_told is not None and self.direct is not None:
-                hidden, linear = hidden + self.from_told(told.float()), self.direct(told.float())
+            if (
+                conditioning is not None
+                and self.from_conditioning is not None
+                and self.direct is not None
+            ):
+                c = conditioning.float()
+                hidden, linear = hidden + self.from_conditioning(c), self.direct(c)
             pose = linear + CORRECTION * self.to_pose(F.leaky_relu(hidden, 0.2)).tanh()
-        # Where each pixel is read, in half frames from the middle of the anchor:
+        # Where each pixel is read, in half frames from the middle of the frame:
         # x' = (1 + a/2) x + b/2 y + 2 s,  y' = (1 + a/2) y + 2 r
         a, b, s, r = (each[:, None, None] for each in pose.unbind(dim=1))
         x = torch.linspace(-1, 1, width, device=pose.device)[None, None, :]
         y = torch.linspace(-1, 1, height, device=pose.device)[None, :, None]
         scale = 1 + 0.5 * a
         grid = torch.stack([scale * x + 0.5 * b * y + 2 * s, scale * y + 2 * r + 0 * x], dim=-1)
-        return F.grid_sample(anchor, grid, padding_mode="border", align_corners=True)
+        return F.grid_sample(reference, grid, padding_mode="border", align_corners=True)
 
 
 def make_output(

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from labkit.model.gaussian import Gaussian
-from labkit.model.norms import norm_1d
+from labkit.model.layers import norm_1d
 
 State = tuple[Tensor, Tensor]
 """(h, c): each (layers, B, hidden) of an LSTM, (layers, B, hidden, side, side) of a ConvLSTM."""
@@ -41,19 +41,19 @@ class FramePredictor(nn.Module):
     def forward(
         self,
         h: Float[Tensor, "B S n"],
-        told: Float[Tensor, "B S m"],
+        conditioning: Float[Tensor, "B S m"],
         state: State | None = None,
     ) -> tuple[Float[Tensor, "B S g"], State]:
         """Advances S steps from `state` (None: zeros).
 
         Args:
             h: encodings of the frames fed.
-            told: condition and latent of each step.
+            conditioning: condition and latent of each step.
         Returns:
             g of each step, and the new state.
         """
         with in_full(h):
-            inputs = torch.cat([h, told], dim=-1).to(self.embed.weight.dtype)
+            inputs = torch.cat([h, conditioning], dim=-1).to(self.embed.weight.dtype)
             hidden, state = self.lstm(self.embed(inputs), state)
             output = self.output(hidden)
             return self.norm(output.flatten(0, 1)).view_as(output).tanh(), state
@@ -89,11 +89,16 @@ class ConvLSTMPredictor(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, told_size: int, out_channels: int, hidden: int, layers: int
+        self,
+        in_channels: int,
+        conditioning_size: int,
+        out_channels: int,
+        hidden: int,
+        layers: int,
     ) -> None:
         super().__init__()
         self.embed = nn.Conv2d(in_channels, hidden, 1)
-        self.told = nn.Linear(told_size, hidden)
+        self.embed_conditioning = nn.Linear(conditioning_size, hidden)
         # All four gates at once, from the layer's input beside its last h.
         self.gates = nn.ModuleList(
             nn.Conv2d(2 * hidden, 4 * hidden, 3, padding=1) for _ in range(layers)
@@ -103,15 +108,16 @@ class ConvLSTMPredictor(nn.Module):
     def forward(
         self,
         maps: Float[Tensor, "B S i side side"],
-        told: Float[Tensor, "B S m"],
+        conditioning: Float[Tensor, "B S m"],
         state: State | None = None,
     ) -> tuple[Float[Tensor, "B S o side side"], State]:
         """Advances S steps from `state` (None: zeros); as `FramePredictor.forward`."""
-        batch, steps = told.shape[:2]
-        x = self.embed(maps.flatten(0, 1)) + self.told(told).flatten(0, 1)[:, :, None, None]
+        batch, steps = conditioning.shape[:2]
+        bias = self.embed_conditioning(conditioning).flatten(0, 1)[:, :, None, None]
+        x = self.embed(maps.flatten(0, 1)) + bias
         x = x.unflatten(0, (batch, steps))
         if state is None:
-            zeros = self.told.weight.new_zeros(len(self.gates), *x[:, 0].shape)
+            zeros = self.embed_conditioning.weight.new_zeros(len(self.gates), *x[:, 0].shape)
             state = (zeros, zeros)
         hidden = []
         for t in range(steps):

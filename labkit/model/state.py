@@ -22,16 +22,16 @@ class Rollout:
     posterior: Gaussian
     """q_phi(z_t | x_{1:t}), (B, S, z), the latent maps of all levels after the vector's"""
     prior: Gaussian
-    """p(z_t), (B, S, z), the same way"""
+    """p(z_t), (B, S, z), in the same order"""
     log_variance: Float[Tensor, ""] | None = None
     """of p(x_t | z), where the model learns it"""
-    blind: Bool[Tensor, "B S"] | None = None
-    """steps whose z_t came from the prior, whatever the posterior says; None is none"""
+    z_from_prior: Bool[Tensor, "B S"] | None = None
+    """steps whose z_t came from the prior; None is no step"""
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the encoder says of S frames of each clip."""
+    """The encoder's results for S frames of each clip."""
 
     h: Float[Tensor, "B S g"]
     maps: Sequence[Tensor]
@@ -42,12 +42,14 @@ class Features:
 
     def repeat(self, copies: int) -> Features:
         """Each clip that many times in a row."""
-        return Features(spread(self.h, copies), [spread(each, copies) for each in self.maps])
+        return Features(
+            repeat_rows(self.h, copies), [repeat_rows(each, copies) for each in self.maps]
+        )
 
 
 @dataclass(frozen=True)
-class Memory:
-    """The recurrent state of a rollout; None is all zeros."""
+class LSTMStates:
+    """The recurrent states of a rollout; None is all zeros."""
 
     predictor: State | None = None
     prior: State | None = None
@@ -55,40 +57,43 @@ class Memory:
 
 @dataclass(frozen=True)
 class RolloutState:
-    """All that a free-running rollout remembers between two steps. `step` makes a new one and
-    leaves this as it was, so that several futures can go out from one state."""
+    """All that a free-running rollout needs from one step to the next. `step` makes a new one and
+    changes nothing in this one, so that several futures can start from one state."""
 
     frame: Float[Tensor, "B 3 H W"]
     """x_{t-1}: the last context frame, then the last prediction"""
     features: Features | None
-    """of it, (B, 1, ...), where they are known already"""
-    anchor: Float[Tensor, "B _ H W"]
-    """what the output keeps of the last context frame, itself first"""
+    """of `frame`, (B, 1, ...), where they are known already"""
+    reference_frame: Float[Tensor, "B _ H W"]
+    """the last context frame, as the output prepared it"""
     skips: Sequence[Tensor]
-    """prepared skip features that serve every step; empty where each frame brings its own"""
-    memory: Memory
-    since: Float[Tensor, "B 1 C"] | None = None
-    """what the next step's change is counted from (`Core._change`); None: from itself"""
+    """prepared skip features of the frame that serves every step; empty where each frame has its
+    own"""
+    states: LSTMStates
+    condition_origin: Float[Tensor, "B 1 C"] | None = None
+    """what the next step's change of the condition is counted from
+    (`ConditionInputs.change`)"""
 
     def repeat(self, copies: int) -> RolloutState:
         """Each clip that many times in a row."""
 
-        def cell(state: State | None) -> State | None:
+        def lstm(state: State | None) -> State | None:
             if state is None:
                 return None
             h, c = (part.repeat_interleave(copies, dim=1) for part in state)
             return h, c
 
+        origin = self.condition_origin
         return RolloutState(
-            spread(self.frame, copies),
+            repeat_rows(self.frame, copies),
             None if self.features is None else self.features.repeat(copies),
-            spread(self.anchor, copies),
-            [spread(each, copies) for each in self.skips],
-            Memory(cell(self.memory.predictor), cell(self.memory.prior)),
-            None if self.since is None else spread(self.since, copies),
+            repeat_rows(self.reference_frame, copies),
+            [repeat_rows(each, copies) for each in self.skips],
+            LSTMStates(lstm(self.states.predictor), lstm(self.states.prior)),
+            None if origin is None else repeat_rows(origin, copies),
         )
 
 
-def spread(tensor: Float[Tensor, "B ..."], copies: int) -> Float[Tensor, "_ ..."]:
+def repeat_rows(tensor: Float[Tensor, "B ..."], copies: int) -> Float[Tensor, "_ ..."]:
     """Each row of a batch that many times in a row; the tensor itself for one."""
     return tensor if copies == 1 else torch.repeat_interleave(tensor, copies, dim=0)

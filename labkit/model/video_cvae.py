@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labkit.model.backbones import Skips
+from labkit.model.backbones import Skips, drawn_skip_frame, skip_frame
 from labkit.model.checks import (
     check_context,
     check_noise,
@@ -26,12 +26,24 @@ from labkit.model.checks import (
     check_samples,
     check_step,
 )
-from labkit.model.gaussian import Gaussian, joined
-from labkit.model.parts import Core
-from labkit.model.state import Memory, Rollout, RolloutState
+from labkit.model.gaussian import concatenate
+from labkit.model.parts import Networks
+from labkit.model.state import LSTMStates, Rollout, RolloutState
+from labkit.model.step import (
+    RecurrentInputs,
+    StepInputs,
+    StepOutputs,
+    advance,
+    encode,
+    infer,
+    level_targets,
+    recur,
+    recurrent_features,
+    reference_frames,
+)
 
 
-class VideoCVAE(Core):
+class VideoCVAE(Networks):
     """The model. Frames are float in [0, 1], (B, T, 3, S, S); conditions (B, T, C)."""
 
     # ------------------------------------------------------------------- the three rollouts
@@ -45,8 +57,8 @@ class VideoCVAE(Core):
         teacher_forced: bool | Bool[Tensor, "B T-1"],
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
-        blind: Bool[Tensor, " B"] | None = None,
-        trusted: bool = False,
+        z_from_prior: Bool[Tensor, " B"] | None = None,
+        check_values: bool = True,
     ) -> Rollout:
         """The training rollout: z_t from the posterior of the target at every step.
 
@@ -60,33 +72,46 @@ class VideoCVAE(Core):
             teacher_forced: for all steps, or for each step t = 1 .. T-1 of each clip.
             generator: of the draws of z.
             noise: epsilon of the draws, (B, T-1, sum of `latent_sizes`), instead.
-            blind: clips whose z_t come from the prior after the context, as they will in
-                predictions (the hybrid objective of Sohn et al. 2015); None is none of them.
-                Posterior and prior are told of them as of the others, and `Rollout.blind` says
-                which steps these are: there the posterior was not used.
-            trusted: look at no values of frames and condition, only at their shapes: to see them
-                is to wait for a GPU.
+            z_from_prior: clips whose z_t come from the prior after the context, as in a
+                prediction (the hybrid objective of Sohn et al. 2015); None is none of them.
+                Posterior and prior are computed all the same, and `Rollout.z_from_prior` says at
+                which steps the posterior was not used.
+            check_values: False checks the shapes of frames and condition and not their values: to
+                read values is to wait for a GPU.
         Raises:
             ShapeError: frames, condition, noise or the flags do not fit the model.
         """
-        check_rollout(self, frames, condition, n_past, frames.shape[1] - n_past, not trusted)
-        steps = self._conditions(condition, frames.shape[1])
-        check_plan(teacher_forced, blind, steps)
-        fed = torch.as_tensor(teacher_forced).expand(steps.shape[:2]).clone()
-        fed[:, :n_past] = True
-        check_noise(self, noise, steps)
-        unseen = None if blind is None else _after_context(blind.to(frames.device), steps, n_past)
-        made, q, p = self._unroll(
+        sizes, horizon = self.input_sizes, frames.shape[1] - n_past
+        check_rollout(sizes, frames, condition, n_past, horizon, check_values)
+        steps = self.condition_inputs.of_steps(condition, frames.shape[1])  # (B, S, C)
+        check_plan(teacher_forced, z_from_prior, steps)
+        check_noise(sizes, noise, steps)
+        fed_true = torch.as_tensor(teacher_forced).expand(steps.shape[:2]).clone()
+        fed_true[:, :n_past] = True
+        if z_from_prior is not None:
+            # Steps within the context take z from the posterior in a prediction too.
+            predicts = torch.arange(1, steps.shape[1] + 1, device=frames.device) >= n_past
+            z_from_prior = z_from_prior.to(frames.device)[:, None] & predicts  # (B, S)
+        context = self.condition_inputs.normalise(condition[:, :n_past])
+        noise = self._noise(steps, generator) if noise is None else noise
+        drawn = self.config.skip == "random_context" and self.training
+        outputs = self._unroll(
             frames,
             steps,
-            self._changes(self._scaled(condition[:, :n_past]), steps, n_past),
-            fed.cpu(),
-            self._noise(steps, generator) if noise is None else noise,
-            n_past,
-            self._training_source(n_past, generator),
-            unseen,
+            change=self.condition_inputs.changes(context, steps, n_past),
+            fed_true=fed_true.cpu(),
+            noise=noise,
+            n_past=n_past,
+            skip_from=drawn_skip_frame(n_past, generator)
+            if drawn
+            else skip_frame(self.config, n_past),
+            z_from_prior=z_from_prior,
         )
-        return Rollout(made, q, p, self.log_variance, unseen)
+        assert outputs.posterior is not None
+        assert outputs.prior is not None
+        return Rollout(
+            outputs.frames, outputs.posterior, outputs.prior, self.log_variance, z_from_prior
+        )
 
     def reconstruct(
         self,
@@ -97,8 +122,8 @@ class VideoCVAE(Core):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
     ) -> Float[Tensor, "B horizon 3 S S"]:
-        """Free-running, but with z_t from the posterior, which has seen x_t: an upper reference
-        for what z can carry, never a prediction.
+        """Free-running, but with z_t from the posterior, which has seen x_t (the course's
+        `pred_rec`). It shows how much z can carry. It is not a prediction.
 
         Raises:
             ShapeError: frames, condition or noise do not fit the model.
@@ -119,8 +144,8 @@ class VideoCVAE(Core):
         samples: int | None = None,
         noise: Tensor | None = None,
     ) -> Float[Tensor, "B *samples_and_horizon 3 S S"]:
-        """The frames after the context, free-running: each is made from the one predicted
-        before it. No future frame can leak in, for none is an argument.
+        """The frames after the context, free-running: each is made from the one predicted before
+        it (the course's `pred_norm`). No future frame can leak in, because none is an argument.
 
         Within the context, whose frames are known, z_t comes from the posterior; after it from
         the prior.
@@ -141,11 +166,11 @@ class VideoCVAE(Core):
             ShapeError: frames, condition or noise do not fit the model.
         """
         n_past = context.shape[1]
-        check_rollout(self, context, condition, n_past, horizon)
+        check_rollout(self.input_sizes, context, condition, n_past, horizon)
         check_samples(samples)
-        steps = self._conditions(condition, n_past + horizon)
+        steps = self.condition_inputs.of_steps(condition, n_past + horizon)  # (B, S, C)
         steps = steps if samples is None else steps.repeat_interleave(samples, dim=0)
-        check_noise(self, noise, steps)
+        check_noise(self.input_sizes, noise, steps)
         if noise is None:
             noise = self._noise(steps, generator if sample else None, zero=not sample)
         state = self._start(context, condition, steps, noise, samples or 1)
@@ -153,8 +178,8 @@ class VideoCVAE(Core):
         for t in range(n_past - 1, n_past + horizon - 1):
             frame, state = self._step(state, steps[:, t : t + 1], noise[:, t : t + 1])
             frames.append(frame)
-        made = torch.stack(frames, dim=1)
-        return made if samples is None else made.unflatten(0, (-1, samples))
+        predicted = torch.stack(frames, dim=1)  # (B * samples, horizon, 3, S, S)
+        return predicted if samples is None else predicted.unflatten(0, (-1, samples))
 
     # -------------------------------------------------------------------- one step at a time
 
@@ -176,8 +201,8 @@ class VideoCVAE(Core):
         Raises:
             ShapeError: frames or condition do not fit the model.
         """
-        check_context(self, context, condition)
-        steps = self._conditions(condition, context.shape[1])
+        check_context(self.input_sizes, context, condition)
+        steps = self.condition_inputs.of_steps(condition, context.shape[1])
         noise = self._noise(steps, generator, zero=not sample)
         return self._start(context, condition, steps, noise, 1)
 
@@ -192,16 +217,25 @@ class VideoCVAE(Core):
         """Predicts the next frame, and the state after it.
 
         Args:
-            state: of `begin`, or of the step before; it stays as it is.
+            state: of `begin`, or of the step before; nothing in it is changed.
             condition: that leads to the new frame: of the frame before it, or its own with
                 `condition_at="target"`.
             generator, sample: of the draw of z, as in `predict`.
         Raises:
             ShapeError: the condition does not fit the model or the state.
         """
-        check_step(self, state, condition)
-        steps = self._scaled(condition)[:, None]
+        check_step(self.input_sizes, len(state.frame), condition)
+        steps = self.condition_inputs.normalise(condition)[:, None]  # (B, 1, C)
         return self._step(state, steps, self._noise(steps, generator, zero=not sample))
+
+    # ----------------------------------------------------------------------- what they share
+
+    def _noise(
+        self, steps: Float[Tensor, "B S C"], generator: torch.Generator | None, zero: bool = False
+    ) -> Float[Tensor, "B S z"]:
+        """epsilon of every draw of a rollout, all at once."""
+        noise = steps.new_zeros(*steps.shape[:2], sum(self.latent_sizes))
+        return noise if zero else noise.normal_(generator=generator)
 
     def _start(
         self,
@@ -212,69 +246,82 @@ class VideoCVAE(Core):
         samples: int,
     ) -> RolloutState:
         """The state after the context, `samples` times a clip: N = B * samples."""
-        n_past = context.shape[1]
-        encoded = self._encode(context)
-        source = self._source(n_past)
+        n_past, inputs = context.shape[1], self.condition_inputs
+        encoded = encode(self, context)
+        source = skip_frame(self.config, n_past)
         own = self.config.skip == "previous"
         skips = [] if own else self.decoder.prepare(encoded[source : source + 1].maps)
-        latest = encoded[n_past - 1 :]
-        anchor = self._anchors(context[:, -1:], latest)[:, 0]
-        since = self._since(self._scaled(condition[:, n_past - 1 : n_past]))
-        state = RolloutState(context[:, -1], latest, anchor, skips, Memory(), since)
+        last = encoded[n_past - 1 :]
+        reference = reference_frames(self, context[:, -1:], last)[:, 0]
+        origin = inputs.origin_at(inputs.normalise(condition[:, n_past - 1 : n_past]))
+        state = RolloutState(context[:, -1], last, reference, skips, LSTMStates(), origin)
         state = state.repeat(samples)
         if n_past == 1:
             return state
-        # Of the steps within the context only the recurrent state is of use: nothing is decoded.
+        # The steps within the context only bring the LSTMs up to date: nothing is decoded.
         inner = slice(0, n_past - 1)
-        earlier = self._drop_unused(encoded).repeat(samples)
-        q = self._infer(earlier.h[:, 1:], steps[:, inner])
-        _, _, memory = self._recur(earlier[inner], steps[:, inner], noise[:, inner], q, Memory())
-        return dataclasses.replace(state, memory=memory)
+        features = recurrent_features(self, encoded).repeat(samples)
+        _, _, states = recur(
+            self,
+            RecurrentInputs(
+                features=features[inner],
+                condition=steps[:, inner],
+                noise=noise[:, inner],
+                posterior=infer(self, features.h[:, 1:], steps[:, inner]),
+            ),
+        )
+        return dataclasses.replace(state, states=states)
 
     def _step(
         self, state: RolloutState, steps: Float[Tensor, "B 1 C"], noise: Float[Tensor, "B 1 z"]
     ) -> tuple[Float[Tensor, "B 3 S S"], RolloutState]:
-        features = state.features or self._encode(state.frame[:, None])
+        """One free-running step, with z from the prior."""
+        frames = state.frame[:, None]  # (B, 1, 3, S, S)
+        features = state.features or encode(self, frames)
         maps = state.skips or self.decoder.prepare(features.maps)
-        change, since = self._change(steps, state.since)
-        frames, _, _, memory = self._advance(
-            state.frame[:, None],
-            features,
-            Skips(maps, [0]),
-            state.anchor[:, None],
-            change,
-            steps,
-            noise,
-            None,
-            None,
-            state.memory,
+        change, origin = self.condition_inputs.change(steps, state.condition_origin)
+        outputs = advance(
+            self,
+            StepInputs(
+                frames=frames,
+                features=features,
+                skips=Skips(maps, [0]),
+                reference_frame=state.reference_frame[:, None],
+                condition=steps,
+                change=change,
+                noise=noise,
+                states=state.states,
+            ),
         )
-        frame = frames[:, 0]
-        return frame, RolloutState(frame, None, state.anchor, state.skips, memory, since)
+        frame, states = outputs.frames[:, 0], outputs.states
+        following = RolloutState(frame, None, state.reference_frame, state.skips, states, origin)
+        return frame, following
 
     def _unroll(
         self,
         frames: Float[Tensor, "B T 3 H W"],
         steps: Float[Tensor, "B S C"],
+        *,
         change: Float[Tensor, "B S C"],
         fed_true: Bool[Tensor, "B S"],
         noise: Float[Tensor, "B S _"],
         n_past: int,
-        source: int,
-        blind: Bool[Tensor, "B S"] | None,
-    ) -> tuple[Float[Tensor, "B S 3 H W"], Gaussian, Gaussian]:
-        """Predicts x_1 .. x_S: step t is fed the true x_{t-1} or its own last prediction. The plan
+        skip_from: int,
+        z_from_prior: Bool[Tensor, "B S"] | None,
+    ) -> StepOutputs:
+        """Predicts x_1 .. x_S: step t is fed the true x_{t-1} or its own last prediction.
         `fed_true` stays on the CPU, where it is read."""
-        encoded = self._encode(frames)
-        q = self._infer(encoded.h[:, 1:], steps)
-        targets = [each[:, 1:] for each in self._level_maps(encoded)]
+        encoded = encode(self, frames)
+        q = infer(self, encoded.h[:, 1:], steps)
+        targets = [each[:, 1:] for each in level_targets(self, encoded)]
         own = self.config.skip == "previous"
-        fixed = [] if own else self.decoder.prepare(encoded[:n_past].maps)
-        kept = self._anchors(frames[:, :n_past], encoded[slice(n_past)])
+        context_skips = [] if own else self.decoder.prepare(encoded[:n_past].maps)
+        references = reference_frames(self, frames[:, :n_past], encoded[:n_past])
         n_steps, all_true = steps.shape[1], fed_true.all(dim=0).tolist()
-        # Steps whose input is known need not wait for one another: all in one call.
+        # The first steps, which are all fed true frames, go in one call: none waits for another.
         lead = all_true.index(False) if False in all_true else n_steps
-        made, memory, stop = [], Memory(), 0
+        outputs: list[StepOutputs] = []
+        states, stop = LSTMStates(), 0
         while stop < n_steps:
             start, stop = stop, max(lead, stop + 1)
             part = slice(start, stop)
@@ -282,38 +329,37 @@ class VideoCVAE(Core):
                 fed, features = frames[:, part], encoded[part]
             else:
                 mask = fed_true[:, part, None, None, None].to(frames.device, non_blocking=True)
-                last = made[-1][0][:, -1:]
+                last = outputs[-1].frames[:, -1:]
                 fed = torch.where(mask, frames[:, part], last) if fed_true[:, part].any() else last
-                features = self._encode(fed)
-            # No step may see features of a context frame that comes after the frame it is fed.
-            seen = [min(t, source) for t in range(start, stop)]
-            skips = (
-                Skips(self.decoder.prepare(features.maps), range(stop - start))
-                if own
-                else Skips(fixed, seen)
+                features = encode(self, fed)
+            if own:
+                skips = Skips(self.decoder.prepare(features.maps), range(stop - start))
+            else:
+                # No step uses features of a context frame later than the frame it is fed.
+                skips = Skips(context_skips, [min(t, skip_from) for t in range(start, stop)])
+            last_known = [min(t, n_past - 1) for t in range(start, stop)]
+            outputs.append(
+                advance(
+                    self,
+                    StepInputs(
+                        frames=fed,
+                        features=features,
+                        skips=skips,
+                        reference_frame=references[:, last_known],
+                        condition=steps[:, part],
+                        change=change[:, part],
+                        noise=noise[:, part],
+                        posterior=q[:, part],
+                        targets=[each[:, part] for each in targets],
+                        z_from_prior=None if z_from_prior is None else z_from_prior[:, part],
+                        states=states,
+                    ),
+                )
             )
-            known = [min(t, n_past - 1) for t in range(start, stop)]
-            *result, memory = self._advance(
-                fed,
-                features,
-                skips,
-                kept[:, known],
-                change[:, part],
-                steps[:, part],
-                noise[:, part],
-                q[:, part],
-                [each[:, part] for each in targets],
-                memory,
-                None if blind is None else blind[:, part],
-            )
-            made.append(result)
-        predicted, posteriors, priors = zip(*made, strict=True)
-        return torch.cat(predicted, dim=1), joined(posteriors, 1), joined(priors, 1)
-
-
-def _after_context(
-    blind: Bool[Tensor, " B"], steps: Float[Tensor, "B S C"], n_past: int
-) -> Bool[Tensor, "B S"]:
-    """Of these clips the steps that predict: those within the context know their targets."""
-    number = torch.arange(1, steps.shape[1] + 1, device=blind.device)
-    return blind[:, None] & (number >= n_past)
+            states = outputs[-1].states
+        return StepOutputs(
+            torch.cat([each.frames for each in outputs], dim=1),
+            concatenate([each.posterior for each in outputs if each.posterior], 1),
+            concatenate([each.prior for each in outputs if each.prior], 1),
+            states,
+        )

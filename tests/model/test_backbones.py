@@ -61,12 +61,12 @@ def test_recurrent_state_carries_a_sequence_on() -> None:
 
 def test_convolutional_state_carries_a_sequence_on() -> None:
     predictor = ConvLSTMPredictor(4, 3, 6, hidden=5, layers=2)
-    maps, told = torch.rand(2, 6, 4, 4, 4), torch.rand(2, 6, 3)
-    whole, last = predictor(maps, told)
+    maps, conditioning = torch.rand(2, 6, 4, 4, 4), torch.rand(2, 6, 3)
+    whole, last = predictor(maps, conditioning)
     assert whole.shape == (2, 6, 6, 4, 4)
-    first, state = predictor(maps[:, :3], told[:, :3])
-    second, again = predictor(maps[:, 3:], told[:, 3:], state)
+    first, state = predictor(maps[:, :3], conditioning[:, :3])
+    second, again = predictor(maps[:, 3:], conditioning[:, 3:], state)
     torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
     torch.testing.assert_close(again, last)
-    fresh, _ = predictor(maps[:, 3:], told[:, 3:])
+    fresh, _ = predictor(maps[:, 3:], conditioning[:, 3:])
     assert not torch.allclose(fresh, second)

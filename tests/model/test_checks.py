@@ -68,17 +68,19 @@ def test_what_does_not_fit_says_what_was_expected(
     frames: Tensor, condition: Tensor, words: str, model: VideoCVAE
 ) -> None:
     with pytest.raises(ShapeError, match=re.escape(words)):
-        check_rollout(model, frames, condition, 2, 4)
+        check_rollout(model.input_sizes, frames, condition, 2, 4)
 
 
 def test_what_fits_passes(model: VideoCVAE) -> None:
-    check_rollout(model, FRAMES, CONDITION[:, :5], 2, 4)
-    check_rollout(model, FRAMES.round(), CONDITION, 2, 4)  # 0 and 1 are within the range
-    check_context(model, FRAMES, CONDITION[:, :1])
+    check_rollout(model.input_sizes, FRAMES, CONDITION[:, :5], 2, 4)
+    check_rollout(
+        model.input_sizes, FRAMES.round(), CONDITION, 2, 4
+    )  # 0 and 1 are within the range
+    check_context(model.input_sizes, FRAMES, CONDITION[:, :1])
     target = VideoCVAE(dataclasses.replace(SMOKE.model, condition_at="target"), 7)
-    check_rollout(target, FRAMES, CONDITION, 2, 4)
+    check_rollout(target.input_sizes, FRAMES, CONDITION, 2, 4)
     with pytest.raises(ShapeError, match="at least 6"):
-        check_rollout(target, FRAMES, CONDITION[:, :5], 2, 4)
+        check_rollout(target.input_sizes, FRAMES, CONDITION[:, :5], 2, 4)
 
 
 def test_every_rollout_checks_what_it_is_given(model: VideoCVAE) -> None:
@@ -101,7 +103,7 @@ def test_every_rollout_checks_what_it_is_given(model: VideoCVAE) -> None:
         model.step(state, with_value(CONDITION[:, 0], float("nan")))
 
 
-def test_flags_that_do_not_fit_are_told(model: VideoCVAE) -> None:
+def test_flags_that_do_not_fit_are_refused(model: VideoCVAE) -> None:
     clip = torch.rand(2, 6, 3, 64, 64)
     for ratio in (0.5, 2):
         with pytest.raises(ShapeError, match=f"teacher_forced is {ratio}; expected True, False"):
@@ -110,7 +112,7 @@ def test_flags_that_do_not_fit_are_told(model: VideoCVAE) -> None:
         with pytest.raises(ShapeError, match="teacher_forced is torch"):
             check_plan(flags, None, CONDITION[:, :5])
     for flags in (torch.ones(2), torch.ones(1) > 0, torch.ones(3) > 0):
-        with pytest.raises(ShapeError, match="blind is torch"):
+        with pytest.raises(ShapeError, match="z_from_prior is torch"):
             check_plan(True, flags, CONDITION[:, :5])
     for flags in (True, torch.ones(2, 5) > 0):
         model.rollout(clip, CONDITION, 2, teacher_forced=flags)
@@ -118,12 +120,12 @@ def test_flags_that_do_not_fit_are_told(model: VideoCVAE) -> None:
 
 def test_a_blend_may_leave_the_range_by_rounding(model: VideoCVAE) -> None:
     """White frames, moved and blended, come out as 1.0000002: still a context."""
-    check_rollout(model, torch.ones_like(FRAMES) + 1e-6, CONDITION, 2, 4)
+    check_rollout(model.input_sizes, torch.ones_like(FRAMES) + 1e-6, CONDITION, 2, 4)
     with pytest.raises(ShapeError, match=r"to 1.001; expected"):
-        check_rollout(model, torch.ones_like(FRAMES) + 1e-3, CONDITION, 2, 4)
+        check_rollout(model.input_sizes, torch.ones_like(FRAMES) + 1e-3, CONDITION, 2, 4)
 
 
-def test_too_few_frames_are_told_so(model: VideoCVAE) -> None:
+def test_too_few_frames_are_refused(model: VideoCVAE) -> None:
     with pytest.raises(ShapeError, match=r"2 context frames and 0 to predict; expected at least 1"):
         model.predict(FRAMES, CONDITION, 0)
     with pytest.raises(ShapeError, match=r"3 context frames and -1 to predict"):
@@ -138,7 +140,7 @@ def test_too_few_frames_are_told_so(model: VideoCVAE) -> None:
         model.predict(FRAMES, CONDITION, 2, samples=0)
 
 
-def test_arrays_and_fractions_are_told_apart() -> None:
+def test_arrays_and_fractions_are_refused() -> None:
     """As a user meets it, in a process of its own: in the tests the types are checked before."""
     code = """
 import torch
@@ -162,8 +164,10 @@ for call in (
     except ShapeError as error:
         print(error)
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert [line.split(" (")[0] for line in told.stdout.splitlines()] == [
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert [line.split(" (")[0] for line in printed.stdout.splitlines()] == [
         "frames are ndarray; expected a tensor",
         "the condition is ndarray; expected a tensor",
         "the condition is NoneType; expected a tensor",

@@ -7,8 +7,7 @@ from torch.distributions import Normal
 from torch.distributions import kl_divergence as reference_kl
 
 from labkit.model.gaussian import Gaussian, kl_divergence, standard_normal_like
-from labkit.model.output import FlowOutput
-from labkit.model.warping import warp
+from labkit.model.output import FlowOutput, warp
 
 
 def some_gaussian(seed: int) -> Gaussian:
@@ -64,10 +63,10 @@ def test_warp_moves_pixels_by_the_flow() -> None:
 
 
 def test_masks_choose_the_source() -> None:
-    previous, anchor = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
+    previous, reference = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
     fresh, g = torch.rand(1, 3, 8, 8), torch.zeros(1, 2)
-    for chosen, source in enumerate((previous, anchor, fresh)):
+    for chosen, source in enumerate((previous, reference, fresh)):
         maps = torch.zeros(1, 8, 8, 8)
         maps[:, :3] = torch.logit(fresh)
         maps[:, 5 + chosen] = 100.0
-        torch.testing.assert_close(FlowOutput()(maps, g, previous, anchor), source)
+        torch.testing.assert_close(FlowOutput()(maps, g, previous, reference), source)

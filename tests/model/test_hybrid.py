@@ -12,7 +12,9 @@ from torch import Tensor
 from labkit.config import Config, KLConfig
 from labkit.model import VideoCVAE
 from labkit.presets import SMOKE
-from labkit.training.run import TrainingSetup
+from labkit.training.loss_step import batch_losses
+from labkit.training.schedules import schedule_at
+from labkit.training.setup import TrainingSetup
 
 N_PAST, HORIZON = 2, 3
 VARIANTS = {
@@ -39,19 +41,24 @@ def noise_for(model: VideoCVAE) -> Tensor:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_blind_free_running_clip_is_its_prediction(name, clips) -> None:
+def test_a_free_running_clip_with_z_from_the_prior_is_its_prediction(name, clips) -> None:
     model, (frames, condition) = make(VARIANTS[name]), clips
     noise = noise_for(model)
     with torch.no_grad():
-        told = model.predict(frames[:, :N_PAST], condition, HORIZON, noise=noise)
-        seeing, blind = (
+        predicted = model.predict(frames[:, :N_PAST], condition, HORIZON, noise=noise)
+        with_posterior, with_prior = (
             model.rollout(
-                frames, condition, N_PAST, teacher_forced=False, noise=noise, blind=torch.tensor(of)
+                frames,
+                condition,
+                N_PAST,
+                teacher_forced=False,
+                noise=noise,
+                z_from_prior=torch.tensor(of),
             ).frames[:, N_PAST - 1 :]
             for of in ([False, False], [True, True])
         )
-    torch.testing.assert_close(blind, told, atol=1e-4, rtol=1e-4)  # sums in another order
-    assert (seeing - told).abs().amax() > 1e-3
+    torch.testing.assert_close(with_prior, predicted, atol=1e-4, rtol=1e-4)  # sums in another order
+    assert (with_posterior - predicted).abs().amax() > 1e-3
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -60,7 +67,9 @@ def test_the_other_clips_are_as_without_it(name, clips) -> None:
     given = {"teacher_forced": True, "noise": noise_for(model)}
     with torch.no_grad():
         plain = model.rollout(frames, condition, N_PAST, **given)
-        half = model.rollout(frames, condition, N_PAST, **given, blind=torch.tensor([True, False]))
+        half = model.rollout(
+            frames, condition, N_PAST, **given, z_from_prior=torch.tensor([True, False])
+        )
     torch.testing.assert_close(half.frames[1], plain.frames[1])
     torch.testing.assert_close(half.posterior.mean[1], plain.posterior.mean[1])
     assert not torch.allclose(half.frames[0, N_PAST - 1 :], plain.frames[0, N_PAST - 1 :])
@@ -69,22 +78,22 @@ def test_the_other_clips_are_as_without_it(name, clips) -> None:
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.3, 1), (0.5, 2), (1.0, 4)])
-def test_the_share_of_a_batch_is_blind(share, count, simulated, monkeypatch) -> None:
+def test_the_share_of_a_batch_takes_z_from_the_prior(share, count, simulated, monkeypatch) -> None:
     config: Config = dataclasses.replace(
         SMOKE,
         data=dataclasses.replace(SMOKE.data, root=simulated.as_posix()),
         kl=KLConfig(hybrid=share),
     )
-    task = TrainingSetup(config, torch.device("cpu"))
+    setup = TrainingSetup(config, torch.device("cpu"))
     seen = []
-    rollout = task.module.rollout
+    rollout = setup.model.rollout
 
     def watched(*args, **given):
-        seen.append(given.get("blind"))
+        seen.append(given.get("z_from_prior"))
         return rollout(*args, **given)
 
-    monkeypatch.setattr(task.module, "rollout", watched)
-    (batch,) = task.batches(range(1))
-    task.losses(batch, 0, task.schedule(0))
-    (blind,) = seen
-    assert count == (0 if blind is None else int(blind.sum()))
+    monkeypatch.setattr(setup.model, "rollout", watched)
+    (batch,) = setup.batches(range(1))
+    batch_losses(setup, batch, 0, schedule_at(0, config))
+    (flags,) = seen
+    assert count == (0 if flags is None else int(flags.sum()))

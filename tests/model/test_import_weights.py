@@ -166,7 +166,7 @@ class Reference(nn.Module):
                 else:
                     transposed = isinstance(module, nn.ConvTranspose2d)
                     fan_in = 4 * len(value) if transposed else value[0].numel()
-                    # What runs over time is loud, so that a mistake in it is heard in pixels.
+                    # What runs over time is large, so that a mistake in it shows in the pixels.
                     gain = 1.5 if value.ndim == 2 else 1.1
                     value.data.normal_(0, gain * fan_in**-0.5, generator=draw)
             if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -201,11 +201,11 @@ class Reference(nn.Module):
             epsilon = noise[:, i - 1]
             z = epsilon
             if prior is not None:
-                z, *told = prior(h, epsilon)
-                priors.append(tuple(told))
+                z, *gaussian = prior(h, epsilon)
+                priors.append(tuple(gaussian))
             if from_posterior or i < N_PAST:
-                z, *told = self.posterior(self.encoder(frames[:, i])[0], epsilon)
-                posteriors.append(tuple(told))
+                z, *gaussian = self.posterior(self.encoder(frames[:, i])[0], epsilon)
+                posteriors.append(tuple(gaussian))
             parts = {"h": h, "c": condition[:, i - 1], "z": z}
             g = self.frame_predictor(torch.cat([parts[name] for name in self.order], 1))
             made.append(self.decoder(g, skip))
@@ -281,9 +281,9 @@ def test_same_weights_and_inputs_give_the_same_outputs(
             made = model.predict(frames[:, :N_PAST], condition, HORIZON, sample=sample)
             close(made, expected[:, N_PAST - 1 :])
             predictions.append(made)
-    # Were z not heard, everything above would be easy.
-    heard = (predictions[0] - predictions[1]).abs().amax(dim=(0, 2, 3, 4))
-    assert (heard > 1e-3).all()
+    # z must matter, or everything above would be easy.
+    difference = (predictions[0] - predictions[1]).abs().amax(dim=(0, 2, 3, 4))
+    assert (difference > 1e-3).all()
 
 
 @pytest.mark.parametrize("order", ["hcz", "chz", "hzc", "zch"])
@@ -303,7 +303,7 @@ def test_any_order_of_the_predictor_s_inputs(order: str, monkeypatch) -> None:
     torch.testing.assert_close(made, expected[:, N_PAST - 1 :], atol=1e-5, rtol=0)
 
 
-def test_an_order_that_is_none_is_told(states) -> None:
+def test_an_order_that_is_none_is_refused(states) -> None:
     with pytest.raises(RunError, match="order is 'hc'; expected h, c and z"):
         load_reference(VideoCVAE(*SMALL), states, order="hc")
 

@@ -1,4 +1,4 @@
-"""A layer cut from the last context frame and carried by the condition."""
+"""A layer cut from the last context frame and moved by the condition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIDE, C = 16, 3
 MOVED, KEPT, FRESH, LAYER = range(4)
 
 
-def carrying(*, change: Tensor | None = None) -> LayerOutput:
+def layer_output(*, change: Tensor | None = None) -> LayerOutput:
     """An output whose layer is shifted by `change`, (2, C), times the change of the condition."""
     torch.manual_seed(0)
     output = LayerOutput(5, C, (2, 4))
@@ -44,49 +44,55 @@ def with_mask(frames: Tensor, logit: float) -> Tensor:
     return torch.cat([frames, torch.full_like(frames[:, :1], logit)], dim=1)
 
 
-def test_what_is_kept_of_a_frame_is_itself_and_one_logit_a_pixel(frames) -> None:
-    output = carrying()
+def test_a_reference_frame_is_the_frame_and_one_logit_a_pixel(frames) -> None:
+    output = layer_output()
     maps = [torch.rand(2, 2, SIDE // 2, SIDE // 2), torch.rand(2, 4, SIDE // 4, SIDE // 4)]
-    kept = output.keep(frames, maps)
-    assert kept.shape == (2, 4, SIDE, SIDE)
-    assert torch.equal(kept[:, :3], frames)
-    coarse = output.keep(frames, [maps[0], maps[1] + 1])
-    assert not torch.allclose(coarse[:, 3], kept[:, 3])  # every map is heard
-    other = output.keep(1 - frames, maps)
-    assert not torch.allclose(other[:, 3], kept[:, 3])  # and the frame
+    prepared = output.prepare_reference(frames, maps)
+    assert prepared.shape == (2, 4, SIDE, SIDE)
+    assert torch.equal(prepared[:, :3], frames)
+    coarse = output.prepare_reference(frames, [maps[0], maps[1] + 1])
+    assert not torch.allclose(coarse[:, 3], prepared[:, 3])  # every map matters
+    other = output.prepare_reference(1 - frames, maps)
+    assert not torch.allclose(other[:, 3], prepared[:, 3])  # and the frame
 
 
 def test_at_first_the_layer_lies_where_it_was_cut(frames) -> None:
-    told = torch.randn(2, 2 * C)
-    made = carrying()(choosing(LAYER), torch.randn(2, 5), frames, with_mask(frames, 0.0), told)
+    conditioning = torch.randn(2, 2 * C)
+    made = layer_output()(
+        choosing(LAYER), torch.randn(2, 5), frames, with_mask(frames, 0.0), conditioning
+    )
     torch.testing.assert_close(made, frames, atol=1e-5, rtol=0)
 
 
 def test_it_is_shifted_by_what_has_changed_in_the_condition(frames) -> None:
     # Shifts are in frames; between the outer pixels' centres there are SIDE - 1 pixels.
     change = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]) / (SIDE - 1)
-    told = torch.zeros(2, 2 * C)
-    told[0, C:] = torch.tensor([3.0, -2.0, 7.0])  # read 3 columns to the right, 2 rows higher
+    conditioning = torch.zeros(2, 2 * C)
+    conditioning[0, C:] = torch.tensor(
+        [3.0, -2.0, 7.0]
+    )  # read 3 columns to the right, 2 rows higher
     previous = torch.zeros_like(frames)
-    output = carrying(change=change)
-    made = output(choosing(LAYER), torch.randn(2, 5), previous, with_mask(frames, 0.0), told)
+    output = layer_output(change=change)
+    made = output(
+        choosing(LAYER), torch.randn(2, 5), previous, with_mask(frames, 0.0), conditioning
+    )
     torch.testing.assert_close(made[0, :, 2:, :-3], frames[0, :, :-2, 3:], atol=1e-5, rtol=0)
     torch.testing.assert_close(made[1], frames[1], atol=1e-5, rtol=0)
 
 
-def test_the_mask_is_carried_with_it_and_lifted_from_where_it_was(frames) -> None:
+def test_the_mask_moves_with_the_layer_and_leaves_where_it_was(frames) -> None:
     """With no wish of the decoder's, it shows the layer where the mask has come to, and the last
     context frame is not shown where it was cut out."""
-    anchor = with_mask(frames, 0.0)
-    anchor[:, 3, :, 2:6] = 50.0
+    reference = with_mask(frames, 0.0)
+    reference[:, 3, :, 2:6] = 50.0
     change = torch.tensor([[-8.0, 0, 0], [0, 0, 0]]) / (SIDE - 1)  # 8 columns to the right
-    told = torch.zeros(2, 2 * C)
-    told[:, C] = 1.0
+    conditioning = torch.zeros(2, 2 * C)
+    conditioning[:, C] = 1.0
     white = torch.ones_like(frames)
     maps = choosing(LAYER)
     maps[:, :3] = 100.0  # fresh pixels: white, as the previous frame
     maps[:, 5:] = torch.tensor([0.0, 0, 0, -20])[:, None, None]
-    made = carrying(change=change)(maps, torch.zeros(2, 5), white, anchor, told)
+    made = layer_output(change=change)(maps, torch.zeros(2, 5), white, reference, conditioning)
     torch.testing.assert_close(made[..., 10:14], frames[..., 2:6], atol=1e-5, rtol=0)
     torch.testing.assert_close(made[..., 2:6], white[..., 2:6])
     third = (2 * white + frames) / 3  # the context frame beside two white sources
@@ -94,7 +100,7 @@ def test_the_mask_is_carried_with_it_and_lifted_from_where_it_was(frames) -> Non
 
 
 def test_nothing_leaves_the_range(frames) -> None:
-    output = carrying()
+    output = layer_output()
     for part in (output.to_pose, output.direct):
         nn.init.normal_(part.weight)
     maps = 5 * torch.randn(2, LayerOutput.in_channels, SIDE, SIDE)
@@ -103,11 +109,11 @@ def test_nothing_leaves_the_range(frames) -> None:
     assert made.max() <= 1 + 1e-6
 
 
-def test_with_no_condition_g_alone_carries_it(frames) -> None:
+def test_with_no_condition_g_alone_moves_it(frames) -> None:
     output = LayerOutput(5, 0, (2, 4))
     nn.init.normal_(output.to_pose.weight)
-    anchor, told = with_mask(frames, 0.0), torch.zeros(2, 0)
-    one, other = (output.carried(anchor, g, told) for g in torch.randn(2, 2, 5))
+    reference, conditioning = with_mask(frames, 0.0), torch.zeros(2, 0)
+    one, other = (output.warp_layer(reference, g, conditioning) for g in torch.randn(2, 2, 5))
     assert not torch.allclose(one, other)
 
 
@@ -116,11 +122,11 @@ def moves(action: Tensor) -> Tensor:
     return torch.cat([action[..., :2], torch.zeros_like(action[..., 2:])], dim=-1)
 
 
-def expected_change(condition: Tensor, anchor: int, target: int, used: int) -> Tensor:
-    """From x_anchor to x_target, by the text of `Core._change`, for a step told c_used."""
+def expected_change(condition: Tensor, reference: int, target: int, used: int) -> Tensor:
+    """From x_reference to x_target, for a step that reads c_used (`ConditionInputs.change`)."""
     if condition.shape[-1] == 7:
-        return condition[:, used] - condition[:, anchor]
-    came = moves(condition[:, anchor:target]).sum(dim=1)
+        return condition[:, used] - condition[:, reference]
+    came = moves(condition[:, reference:target]).sum(dim=1)
     return came + condition[:, used] - moves(condition[:, used])
 
 
@@ -137,15 +143,15 @@ def test_change_is_counted_from_the_last_context_frame(columns, where, n_past, m
     model.set_condition_statistics(mean, std)
     seen: list[Tensor] = []
 
-    def output(maps, g, previous, anchor, told, plain=model.output.forward):
-        seen.append(told.unflatten(0, (2, -1)))
-        return plain(maps, g, previous, anchor, told)
+    def output(maps, g, previous, reference, conditioning, plain=model.output.forward):
+        seen.append(conditioning.unflatten(0, (2, -1)))
+        return plain(maps, g, previous, reference, conditioning)
 
     monkeypatch.setattr(model.output, "forward", output)
     scaled, expected = (condition - mean) / std, []
     for target in range(1, n_past + 3):
-        used, anchor = target - (where == "previous"), min(target, n_past) - 1
-        change = expected_change(condition, anchor, target, used) / std
+        used, reference = target - (where == "previous"), min(target, n_past) - 1
+        change = expected_change(condition, reference, target, used) / std
         if columns == 4:  # gripper and lift are no distances, and as they are
             change[:, 2:] = scaled[:, used, 2:]
         expected.append(torch.cat([scaled[:, used], change], dim=-1))
@@ -165,15 +171,15 @@ def test_change_is_counted_from_the_last_context_frame(columns, where, n_past, m
 
 
 def test_a_layer_is_scaled_and_sheared_about_the_middle() -> None:
-    output = carrying()
+    output = layer_output()
     ramp = torch.linspace(-1, 1, SIDE)
-    anchor = torch.zeros(1, 4, SIDE, SIDE)
-    anchor[:, 0], anchor[:, 1] = ramp, ramp[:, None]  # each pixel says where it lies: x, y
-    told = torch.zeros(1, 2 * C)
-    told[0, C], told[0, C + 1] = -0.4, 0.2
+    reference = torch.zeros(1, 4, SIDE, SIDE)
+    reference[:, 0], reference[:, 1] = ramp, ramp[:, None]  # each pixel says where it lies: x, y
+    conditioning = torch.zeros(1, 2 * C)
+    conditioning[0, C], conditioning[0, C + 1] = -0.4, 0.2
     with torch.no_grad():
         output.direct.weight[0, C] = output.direct.weight[1, C + 1] = 1.0
-        made = output.carried(anchor, torch.zeros(1, 5), told)
+        made = output.warp_layer(reference, torch.zeros(1, 5), conditioning)
     x, y = ramp.expand(SIDE, SIDE), ramp[:, None].expand(SIDE, SIDE)
     torch.testing.assert_close(made[0, 0], 0.8 * x + 0.1 * y, atol=1e-5, rtol=0)
     torch.testing.assert_close(made[0, 1], 0.8 * y, atol=1e-5, rtol=0)

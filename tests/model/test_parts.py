@@ -11,8 +11,14 @@ from labkit.config import ModelConfig
 from labkit.model import VideoCVAE
 from labkit.model.backbones import Block, Join, Skips
 from labkit.model.latent_maps import LatentMap
-from labkit.model.layers import CUE_SIZE, ConditionalScale, Cue, FiLM
-from labkit.model.norms import norm_1d, norm_2d
+from labkit.model.layers import (
+    EMBEDDING_SIZE,
+    ConditionalScale,
+    ConditionEmbedding,
+    FiLM,
+    norm_1d,
+    norm_2d,
+)
 from labkit.model.output import CDNA_KERNELS, CDNA_SIDE, CDNAOutput
 
 
@@ -45,11 +51,15 @@ def test_skips_serve_many_steps_without_a_copy() -> None:
 
 
 def test_film_starts_as_the_identity_and_then_scales_and_shifts() -> None:
-    film, x, cue = FiLM(CUE_SIZE, 4), torch.randn(2, 4, 8, 8), torch.randn(2, CUE_SIZE)
-    torch.testing.assert_close(film(x, cue), x)
+    film, x, embedding = (
+        FiLM(EMBEDDING_SIZE, 4),
+        torch.randn(2, 4, 8, 8),
+        torch.randn(2, EMBEDDING_SIZE),
+    )
+    torch.testing.assert_close(film(x, embedding), x)
     nn.init.normal_(film.linear.weight)
-    gamma, beta = film.linear(cue)[:, :, None, None].split(4, dim=1)
-    torch.testing.assert_close(film(x, cue), (1 + gamma) * x + beta)
+    gamma, beta = film.linear(embedding)[:, :, None, None].split(4, dim=1)
+    torch.testing.assert_close(film(x, embedding), (1 + gamma) * x + beta)
 
 
 def test_a_conditional_convolution_is_softplus_of_u_c_times_x_plus_v_c() -> None:
@@ -60,9 +70,9 @@ def test_a_conditional_convolution_is_softplus_of_u_c_times_x_plus_v_c() -> None
     made = scale(x, c)
     for n in range(2):
         for k in range(4):
-            told = [*c[n].tolist(), 1.0]
-            u = sum(a * b for a, b in zip(scale.u[k].tolist(), told, strict=True))
-            v = sum(a * b for a, b in zip(scale.v[k].tolist(), told, strict=True))
+            c_and_1 = [*c[n].tolist(), 1.0]
+            u = sum(a * b for a, b in zip(scale.u[k].tolist(), c_and_1, strict=True))
+            v = sum(a * b for a, b in zip(scale.v[k].tolist(), c_and_1, strict=True))
             softplus = torch.tensor(u).exp().log1p()
             torch.testing.assert_close(made[n, k], softplus * x[n, k] + v, atol=1e-5, rtol=1e-4)
 
@@ -72,16 +82,16 @@ def test_a_block_modulates_after_its_norm(kind: str) -> None:
     modulate = FiLM(3, 4) if kind == "film" else ConditionalScale(3, 4)
     for parameter in modulate.parameters():
         nn.init.normal_(parameter)
-    conv, x, cue = nn.Conv2d(2, 4, 1), torch.randn(2, 2, 8, 8), torch.randn(2, 3)
+    conv, x, embedding = nn.Conv2d(2, 4, 1), torch.randn(2, 2, 8, 8), torch.randn(2, 3)
     block = Block(conv, 4, "group", modulate)
-    expected = F.leaky_relu(modulate(block.norm(conv(x)), cue), 0.2)
-    torch.testing.assert_close(block(x, cue), expected)
+    expected = F.leaky_relu(modulate(block.norm(conv(x)), embedding), 0.2)
+    torch.testing.assert_close(block(x, embedding), expected)
 
 
-def test_a_cue_is_the_condition_itself_or_an_embedding_of_it() -> None:
+def test_an_embedding_is_the_condition_itself_or_an_embedding_of_it() -> None:
     c = torch.randn(5, 7)
-    assert Cue("conv", 7)(c) is c
-    assert Cue("film", 7)(c).shape == (5, CUE_SIZE)
+    assert ConditionEmbedding("conv", 7)(c) is c
+    assert ConditionEmbedding("film", 7)(c).shape == (5, EMBEDDING_SIZE)
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(4, 1), (8, 1), (16, 2), (24, 3), (64, 8)])
@@ -111,34 +121,34 @@ def cdna(cell: tuple[int, int], mask: int) -> tuple[CDNAOutput, torch.Tensor]:
 
 
 def test_a_one_hot_kernel_moves_a_frame_by_whole_pixels() -> None:
-    previous, anchor = torch.rand(2, 2, 3, 16, 16)
+    previous, reference = torch.rand(2, 2, 3, 16, 16)
     g = torch.zeros(2, 2)
     output, maps = cdna((0, 0), 0)
-    torch.testing.assert_close(output(maps, g, previous, anchor), previous)
+    torch.testing.assert_close(output(maps, g, previous, reference), previous)
     output, maps = cdna((1, -3), CDNA_KERNELS - 1)  # read one row down and three columns left
-    made = output(maps, g, previous, anchor)
+    made = output(maps, g, previous, reference)
     torch.testing.assert_close(made[..., :-1, 3:], previous[..., 1:, :-3])
     torch.testing.assert_close(made[..., 0, 0], previous[..., 1, 0])  # border repeated
 
 
-def test_cdna_masks_choose_the_anchor_or_fresh_pixels() -> None:
-    previous, anchor = torch.rand(2, 2, 3, 16, 16)
+def test_cdna_masks_choose_the_reference_or_fresh_pixels() -> None:
+    previous, reference = torch.rand(2, 2, 3, 16, 16)
     output, maps = cdna((0, 0), CDNA_KERNELS)
-    torch.testing.assert_close(output(maps, torch.zeros(2, 2), previous, anchor), anchor)
+    torch.testing.assert_close(output(maps, torch.zeros(2, 2), previous, reference), reference)
     output, maps = cdna((0, 0), CDNA_KERNELS + 1)
     fresh = torch.rand(2, 3, 16, 16)
     maps[:, :3] = fresh.logit()
-    torch.testing.assert_close(output(maps, torch.zeros(2, 2), previous, anchor), fresh)
+    torch.testing.assert_close(output(maps, torch.zeros(2, 2), previous, reference), fresh)
 
 
 def test_each_picture_has_kernels_of_its_own_and_nothing_leaves_the_range() -> None:
     torch.manual_seed(0)
     output, g = CDNAOutput(6), 30 * torch.randn(2, 6)
     maps = 5 * torch.randn(2, output.in_channels, 16, 16)
-    previous, anchor = torch.rand(2, 2, 3, 16, 16).round()
-    both = output(maps, g, previous, anchor)
+    previous, reference = torch.rand(2, 2, 3, 16, 16).round()
+    both = output(maps, g, previous, reference)
     for n in range(2):
-        one = output(*(each[n : n + 1] for each in (maps, g, previous, anchor)))
+        one = output(*(each[n : n + 1] for each in (maps, g, previous, reference)))
         torch.testing.assert_close(both[n : n + 1], one)
     assert both.min() >= 0
     assert both.max() <= 1 + 1e-6

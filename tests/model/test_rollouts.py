@@ -15,7 +15,7 @@ from labkit.config import ModelConfig
 from labkit.model import VideoCVAE
 from labkit.model.backbones import Join
 from labkit.model.layers import FiLM
-from labkit.model.warping import Aligner
+from labkit.model.output import Aligner
 
 SIDE, N_PAST, HORIZON = 32, 2, 3
 N_FRAMES = N_PAST + HORIZON
@@ -248,7 +248,7 @@ def test_skip_features_are_convolved_once_a_rollout(backbone, call, clips, monke
 # ------------------------------------------------------------------- which frame is fed back
 
 
-def coins(*rows: str) -> Tensor:
+def flags(*rows: str) -> Tensor:
     """One row a clip, one letter a step: T is fed the true frame, f the predicted one."""
     return torch.tensor([[letter == "T" for letter in row] for row in rows])
 
@@ -260,21 +260,21 @@ def test_a_clip_of_a_mixed_batch_is_as_in_a_pure_one(name, clips) -> None:
     def roll(forced: bool | Tensor) -> Tensor:
         return model.rollout(*clips, N_PAST, teacher_forced=forced, generator=seeded()).frames
 
-    forced, free, mixed = roll(True), roll(False), roll(coins("TTTT", "ffff"))
+    forced, free, mixed = roll(True), roll(False), roll(flags("TTTT", "ffff"))
     torch.testing.assert_close(mixed[0], forced[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(mixed[1], free[1], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(mixed[1], forced[1], atol=1e-4)
-    assert torch.equal(roll(coins("ffff", "ffff")), free)
+    assert torch.equal(roll(flags("ffff", "ffff")), free)
 
 
-def test_a_step_coin_feeds_the_true_frame_at_that_step_alone(clips, monkeypatch) -> None:
+def test_a_step_flag_feeds_the_true_frame_at_that_step_alone(clips, monkeypatch) -> None:
     model, (frames, condition) = shaken(VARIANTS["full"]), clips
     fed = []
     plain = model.output.forward
     monkeypatch.setattr(
         model.output, "forward", lambda *a: (fed.append(a[2].unflatten(0, (2, -1))), plain(*a))[1]
     )
-    made = model.rollout(frames, condition, N_PAST, teacher_forced=coins("TTfT", "TTTf")).frames
+    made = model.rollout(frames, condition, N_PAST, teacher_forced=flags("TTfT", "TTTf")).frames
     fed = torch.cat(fed, dim=1)
     for clip, row in enumerate(("TTfT", "TTTf")):
         for t, letter in enumerate(row):
@@ -384,13 +384,13 @@ def test_an_aligned_model_begins_as_one_without(clips) -> None:
 
 
 def test_the_condition_reaches_the_decoder_where_it_should(clips) -> None:
-    """With the predictor deaf to the condition, it still acts by FiLM, and not without it."""
+    """With the condition cut off from the predictor, it still acts by FiLM and by conv."""
     frames, condition = clips
-    for conditioning, heard in (("input", False), ("film", True), ("conv", True)):
+    for conditioning, acts in (("input", False), ("film", True), ("conv", True)):
         model = shaken(dataclasses.replace(PLAIN, conditioning=conditioning))
         model.predictor.embed.weight[:, 8:12] = 0
         assert any(isinstance(m, FiLM) for m in model.modules()) == (conditioning == "film")
         one, two = (
             model.predict(frames[:, :N_PAST], c, 1, sample=False) for c in (condition, -condition)
         )
-        assert torch.equal(one, two) != heard
+        assert torch.equal(one, two) != acts

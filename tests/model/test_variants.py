@@ -33,7 +33,7 @@ OPTIONS: dict[str, tuple] = {
     "condition": ("action+position", "action", "none"),
     "kl": ("plain", "free_bits", "balance"),
     "fed": ("forced", "free", "mixed"),
-    "blind": (None, True),
+    "z_from_prior": (None, True),
     "n_past": (1, 2, 3),
 }
 KL = {"plain": KLConfig(), "free_bits": KLConfig(free_bits=0.5), "balance": KLConfig(balance=0.8)}
@@ -134,7 +134,7 @@ def test_every_pair_of_options_learns_and_predicts(choice: Choice) -> None:
         condition,
         n_past,
         teacher_forced=fed[choice["fed"]],
-        blind=choice["blind"] and torch.tensor([True, False]),
+        z_from_prior=choice["z_from_prior"] and torch.tensor([True, False]),
     )
     assert rollout.frames.shape == (2, n_frames - 1, 3, 32, 32)
     latents = sum(model.latent_sizes)

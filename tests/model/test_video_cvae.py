@@ -115,16 +115,16 @@ def test_which_frames_the_decoder_is_given(skip, forced, clips, monkeypatch) -> 
     """Of the context, the last frame known before the target; else the frame just fed back."""
     frames, condition = clips
     model = make(dataclasses.replace(TINY, skip=skip))
-    fed, anchors, finest = [], [], []
+    fed, references, finest = [], [], []
 
-    def output(maps, g, previous, anchor, told, plain=model.output.forward):
+    def output(maps, g, previous, reference, conditioning, plain=model.output.forward):
         fed.append(previous.unflatten(0, (2, -1)))
-        anchors.append(anchor.unflatten(0, (2, -1)))
-        return plain(maps, g, previous, anchor, told)
+        references.append(reference.unflatten(0, (2, -1)))
+        return plain(maps, g, previous, reference, conditioning)
 
-    def decode(g, skips, cue=None, levels=None, plain=model.decoder.forward):
+    def decode(g, skips, embedding=None, levels=None, plain=model.decoder.forward):
         finest.append(skips.at(0))
-        return plain(g, skips, cue, levels)
+        return plain(g, skips, embedding, levels)
 
     monkeypatch.setattr(model.output, "forward", output)
     monkeypatch.setattr(model.decoder, "forward", decode)
@@ -133,14 +133,16 @@ def test_which_frames_the_decoder_is_given(skip, forced, clips, monkeypatch) -> 
         expected_fed = (
             frames[:, :5] if forced else torch.cat([frames[:, :2], made.frames[:, 1:4]], 1)
         )
-        expected_anchors = frames[:, [0, 1, 1, 1, 1]]
-        source = expected_fed if skip == "previous" else expected_anchors
+        expected_references = frames[:, [0, 1, 1, 1, 1]]
+        source = expected_fed if skip == "previous" else expected_references
         maps = [each.unflatten(0, (2, -1)) for each in model.encoder(source.flatten(0, 1))[1]]
         features = model.decoder.prepare(maps)[0]
-        alone = expected_anchors.flatten(0, 1)  # what is kept of each, from that frame by itself
-        expected_anchors = model.output.keep(alone, model.encoder(alone)[1]).unflatten(0, (2, -1))
+        alone = expected_references.flatten(0, 1)  # each frame by itself
+        expected_references = model.output.prepare_reference(
+            alone, model.encoder(alone)[1]
+        ).unflatten(0, (2, -1))
     assert torch.equal(torch.cat(fed, dim=1), expected_fed)
-    torch.testing.assert_close(torch.cat(anchors, dim=1), expected_anchors)
+    torch.testing.assert_close(torch.cat(references, dim=1), expected_references)
     torch.testing.assert_close(torch.cat(finest, dim=1), features)
 
 
