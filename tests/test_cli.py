@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -168,14 +170,14 @@ def test_help_does_not_wait_for_torch() -> None:
         ("train --epoch 3", "unrecognized option --epoch; did you mean --training.epochs?"),
         ("train --trainng.epochs 3", "did you mean --training.epochs?"),
         ("train --training.batchsize 3", "did you mean --training.batch-size?"),
-        ("train dmeo", "'dmeo' for argument 'preset'. Expected one of ('demo', 'course', 'spec'"),
-        ("train --training.epochs x", "--training.epochs: invalid literal for int()"),
+        ("train dmeo", "PRESET is 'dmeo'; allowed: demo, course, spec, "),
+        ("train --training.epochs x", "--training.epochs is 'x'; it must be a whole number"),
         ("train --training.epochs 0", "TrainingConfig.epochs is 0; allowed: 1.."),
-        ("train --model.skip none", "'--model.skip'. Expected one of ('last_context', 'previous'"),
-        ("train --out", "missing value for argument '--out'"),
+        ("train --model.skip none", "--model.skip is 'none'; allowed: last_context, previous, "),
+        ("train --out", "--out needs a value"),
         ("train --resume --out nowhere", "data/simulated: no such folder"),
         ("train smoke --no-progress", "data/simulated: no such folder"),
-        ("train --device gpu", "invalid choice 'gpu'"),
+        ("train --device gpu", "--device is 'gpu'; allowed: cpu, cuda, mps"),
         ("evaluate", "labkit evaluate: missing: RUN"),
         ("evaluate nowhere", "nowhere: not the folder of a run"),
         ("predict nowhere clip", "nowhere: not the folder of a run"),
@@ -183,16 +185,16 @@ def test_help_does_not_wait_for_torch() -> None:
         ("data pack nowhere", "nowhere: no such folder"),
         ("data convert nowhere.npz out", "nowhere.npz: no such file"),
         ("data convert nowhere out --layout", "nowhere: no such file"),
-        ("data convert nowhere out --camera left", "invalid choice 'left'"),
+        ("data convert nowhere out --camera left", "--camera is 'left'; allowed: aux1, main"),
         ("data download", "labkit data download: missing: WHAT"),
-        (
-            "data download kitti",
-            "'kitti' for argument 'what'. Expected one of ('bair-test', 'bair')",
-        ),
+        ("data download kitti", "WHAT is 'kitti'; allowed: bair-test, bair"),
+        ("train --minutes x", "--minutes is 'x'; it must be a number"),
+        ("predict a b c", "too many words: c"),
+        ("train --no-resume", "too many words: --no-resume"),
         ("data download bair-test --ur x", "did you mean --url?"),
         ("data download bair-test --url x", "x: is no address of a file"),
         ("data check nowhere --resize", "--resize scales the frames of a copy"),
-        ("data check nowhere --fix", "missing value for argument '--fix'"),
+        ("data check nowhere --fix", "--fix needs a value"),
         ("data simulate --train 0 --no-progress", "0 clips for train"),
         ("doctor --verbose", "labkit doctor: unrecognized option --verbose"),
     ],
@@ -210,7 +212,6 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 @pytest.mark.parametrize("narrow", [False, True])
 def test_a_mistake_ends_the_process_so_too(narrow: bool) -> None:
-    # In a terminal without UTF-8, tyro's boxes are drawn differently.
     plain = {"PYTHONIOENCODING": "ascii", "COLUMNS": "40"} if narrow else {}
     done = subprocess.run(
         [sys.executable, "-m", "labkit", "train", "dmeo"],
@@ -219,8 +220,36 @@ def test_a_mistake_ends_the_process_so_too(narrow: bool) -> None:
         env={**os.environ, **plain},
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("labkit train: invalid choice 'dmeo' for argument 'preset'.")
+    assert done.stderr.startswith("labkit train: PRESET is 'dmeo'; allowed: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_tyro_without_the_hook_prints_its_own_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(labkit.cli.reading, "on_parse_error", contextlib.nullcontext)
+    assert main(["train", "dmeo"]) == 2
+    assert "dmeo" in capsys.readouterr().err
+
+
+def test_help_texts_are_not_broken_inside_sentences(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("COLUMNS", "4000")
+    main(["train", "--help"])
+    shown = capsys.readouterr().out
+    source = inspect.getsource(labkit.cli.commands.Train).partition("@property")[0]
+    for text in source.split('"""')[3::2]:
+        assert " ".join(text.split()) in shown
+    assert "every one of a clip, or the first alone (the course's way)." in shown
+
+
+def test_help_shows_no_default_beside_a_switch(capsys: pytest.CaptureFixture) -> None:
+    main(["train", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "switch the progress bar off" in shown
+    assert "(default: None)" not in shown
+    assert "bar off (default" not in shown
 
 
 def test_the_command_is_installed() -> None:
@@ -304,7 +333,7 @@ def test_train_takes_any_field_of_the_config(trained: list[Trained]) -> None:
 def test_train_hands_on_its_own_options(trained: list[Trained]) -> None:
     main(["train", "--minutes", "2.5", "--no-progress", "--device", "cpu"])
     expected = {"resume": False, "minutes": 2.5, "progress": False, "device": "cpu"}
-    assert trained[0].options.pop("tell")
+    assert trained[0].options.pop("report")
     (board,) = trained[0].options.pop("callbacks")
     assert board.folder == Path("runs/demo/tensorboard")
     assert trained[0].options == expected

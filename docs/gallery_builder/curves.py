@@ -13,7 +13,7 @@ from gallery_builder.schedule_gallery import every_schedule, schedule_figure
 from labkit.config import Config
 from labkit.errors import RunError
 from labkit.experiments.page import FIGURE, NUMBERS, PAGE
-from labkit.reporting.evaluate_run import evaluation_file
+from labkit.reporting.run_files import evaluation_file
 from labkit.reporting.tables import REGION_LABELS
 from labkit.training import read_history
 from labkit.views import figure_png, score_panels, training_curves

@@ -13,8 +13,8 @@ from gallery_builder.picture import Material, Picture
 from labkit.config import Config
 from labkit.evaluation.latents import infer_latents, traverse
 from labkit.evaluation.leakage import predictor_of, prove
-from labkit.evaluation.protocol import to_uint8
-from labkit.reporting.evaluate_run import certificate_png
+from labkit.frames import to_uint8
+from labkit.reporting.certificate import certificate_png
 from labkit.views import figure_png, kl_heat_map, prior_and_posterior, traversal_strips
 from labkit.views.deviation import deviation_map
 from labkit.views.model_graph import draw_graph, figure_svg
@@ -47,7 +47,11 @@ def deviation(material: Material) -> Picture:
         f"largest {deviation.max():.1f} grey levels of 255"
     )
     figure = deviation_map(
-        to_uint8(batch.frames[0, n_past:]), to_uint8(made[0]), deviation, n_past, f"{said}."
+        to_uint8(batch.frames[0, n_past:]),
+        to_uint8(made[0], clip=True),
+        deviation,
+        n_past,
+        f"{said}.",
     )
     return Picture(
         "deviation.png",

@@ -14,7 +14,7 @@ from labkit.data.simulator import simulate_pack
 from labkit.evaluation.controllability import controllability
 from labkit.files import write_whole
 from labkit.training import load_model
-from labkit.views.palette import in_256_colours
+from labkit.views.gif import in_256_colours
 
 PAGE, FOLDER, ANIMATION = "gallery.md", "gallery", "demo.gif"
 

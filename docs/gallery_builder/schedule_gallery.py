@@ -12,7 +12,7 @@ from labkit.config import KLConfig, TeacherForcingConfig, TrainingConfig
 from labkit.errors import ShapeError
 from labkit.training.schedules import kl_weight, learning_rate, teacher_forcing_ratio
 from labkit.views import style
-from labkit.views.figures import LabFigure, _settled
+from labkit.views.figures import LabFigure, freeze_layout
 
 Panel = Mapping[str, np.ndarray]
 """Lines by name. The name of a row, such as "kl_weight", gives a line that row's own colour."""
@@ -129,7 +129,7 @@ def schedule_figure(
             figure.legend(
                 handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles)
             )
-    return _settled(figure)
+    return freeze_layout(figure)
 
 
 def _draw(

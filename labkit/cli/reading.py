@@ -1,25 +1,38 @@
-"""From words to a command, by tyro; and from tyro's boxes to one line a mistake."""
+"""From the words of a command line to a command object, by tyro. A mistake raises LabkitError."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import difflib
-import io
-import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
+import docstring_parser
 import tyro
-from tyro.conf import FlagCreatePairsOff
+from tyro.conf import FlagCreatePairsOff, arg
+from tyro.constructors import (
+    ConstructorRegistry,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
 
 from labkit.errors import LabkitError
 
+try:
+    from tyro._errors import on_parse_error
+except ImportError:  # another version of tyro: it prints its own message and exits with 2
+    on_parse_error = contextlib.nullcontext
+
 CommandT = TypeVar("CommandT")
 
-Flag = FlagCreatePairsOff[bool]
+Flag = Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")]
 """an option without a value: --resume, or --no-progress where the default is True"""
+
+_HELP = ConstructorRegistry()
+"""tyro's rules, with the one for dataclasses below"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,21 +87,78 @@ def read(
         option = word.split("=")[0].replace("_", "-")
         if word.startswith("--") and option not in known:
             near = _nearest(option, known)
-            hint = f"; did you mean {near}?" if near else ""
-            raise LabkitError(f"unrecognized option {word.split('=')[0]}{hint}", hint=hint)
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            return tyro.cli(
-                kind,
-                prog=program,
-                args=list(words),
-                **({} if defaults is None else {"default": defaults}),
+            meant = f"; did you mean {near}?" if near else ""
+            raise LabkitError(f"unrecognized option {word.split('=')[0]}{meant}", hint=hint)
+
+    def refuse(failure: Any) -> None:
+        raise LabkitError(_what_failed(failure), hint=hint)
+
+    given = {} if defaults is None else {"default": defaults}
+    with on_parse_error(refuse):
+        return tyro.cli(kind, prog=program, args=list(words), registry=_HELP, **given)
+
+
+def _what_failed(failure: Any) -> str:
+    """One clause for one of tyro's parse errors (the classes of `tyro._errors`)."""
+    if missing := getattr(failure, "missing_arguments", None):
+        return f"missing: {', '.join(_typed(each.arg) for each in missing)}"
+    if tokens := getattr(failure, "tokens", None):
+        return f"too many words: {' '.join(tokens)}"
+    argument, message = getattr(failure, "argument", None), getattr(failure, "message", None)
+    if argument is None:
+        return message or "the options do not fit together"
+    name = _typed(argument)
+    if hasattr(failure, "choices"):
+        # Where an option may be left out, "None" is one of them, and their order is random.
+        allowed = [each for each in failure.choices if each != "None"]
+        if len(allowed) < len(failure.choices):
+            allowed.sort()
+        return f"{name} is {failure.value!r}; allowed: {', '.join(allowed)}"
+    if message is None:
+        return f"{name} needs a value"
+    for start, wanted in _WANTED.items():
+        if start in message:
+            return (
+                f"{name} is {message[message.index(start) :].split(': ')[1]}; it must be {wanted}"
             )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise LabkitError(_unbox(box.getvalue(), program), hint=hint) from None
+    return f"{name}: {message}"
+
+
+_WANTED = {"invalid literal for int()": "a whole number", "could not convert": "a number"}
+"""Python's words for a value of the wrong type, and ours."""
+
+
+def _typed(argument: Any) -> str:
+    """An argument as a user types it: --out, or RUN for a word without an option."""
+    return argument.lowered.metavar if argument.is_positional() else argument.display_name()
+
+
+@_HELP.struct_rule
+def _with_help(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """A dataclass whose help texts are the texts under its fields, without their line breaks.
+
+    tyro's own rule keeps the line breaks of the source. The default None is not shown: the text
+    says what happens when the option is left out.
+    """
+    kind = info.type
+    if not dataclasses.is_dataclass(kind):
+        return None
+    texts = {
+        each.arg_name: each.description for each in docstring_parser.parse_from_object(kind).params
+    }
+    hints = typing.get_type_hints(kind, include_extras=True)
+    fields = []
+    for item in dataclasses.fields(kind):
+        default = tyro.MISSING_NONPROP if item.default is dataclasses.MISSING else item.default
+        if item.default_factory is not dataclasses.MISSING:
+            default = item.default_factory()
+        default = getattr(info.default, item.name, default)
+        hint = hints[item.name]
+        if default is None:
+            hint = Annotated[hint, arg(help_behavior_hint="")]
+        text = " ".join((texts.get(item.name) or "").split())
+        fields.append(StructFieldSpec(item.name, hint, default, text or None))
+    return StructConstructorSpec(kind, tuple(fields))
 
 
 def _print_help(program: str, group: Group) -> None:
@@ -150,18 +220,3 @@ def _nearest(option: str, known: Sequence[str]) -> str | None:
     typed = f"--{option.lstrip('-').rpartition('.')[2]}"
     near = difflib.get_close_matches(typed, by_last, n=1)
     return by_last[near[0]] if near else None
-
-
-def _unbox(text: str, program: str) -> str:
-    """What a box of tyro's says above its first rule, as one line."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    said: list[str] = []
-    for line in text.splitlines()[1:]:
-        inner = line.strip("│| ")
-        if not re.fullmatch(r"[─-]+", inner):
-            said.append(inner)
-        elif said:  # without UTF-8 a rule stands below the title too
-            break
-    line = " ".join(" ".join(said).split())
-    line = line.replace(f"Missing from {program}:", "missing:")
-    return line[:1].lower() + line[1:].rstrip(".") if line else "not understood"

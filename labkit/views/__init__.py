@@ -1,8 +1,9 @@
 """Arrays in, pictures out. Nothing here reads a run folder; only the pilot, and the futures of one
 past, run a model, which they are handed."""
 
+from labkit.frames import to_uint8
 from labkit.views.figures import figure_png, psnr_over_time, schedules, training_curves
-from labkit.views.filmstrip import filmstrip, png_bytes, to_uint8
+from labkit.views.filmstrip import filmstrip, png_bytes
 from labkit.views.futures import futures_of_draws, futures_of_plans, plan
 from labkit.views.gif import gif_bytes, save_gif
 from labkit.views.latents import kl_heat_map, prior_and_posterior, traversal_strips

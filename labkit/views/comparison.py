@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from labkit.errors import ShapeError
 from labkit.files import write_whole
 from labkit.views import style
-from labkit.views.figures import LabFigure, _caption, _log_where_sensible, _settled
-from labkit.views.report import Table, _data_uri
+from labkit.views.figures import LabFigure, add_caption, freeze_layout, log_scale_where_useful
+from labkit.views.report import Table, data_uri
 
 COLOURS = (
     style.BLUE,
@@ -92,8 +92,8 @@ def comparison_figure(
         handles, labels = curves[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)))
         said = "full dots: differences that can be told from 0; small dots: single runs"
-        _caption(figure, f"{protocol}. Bars: 95 % intervals over {over}; {said}.")
-    return _settled(figure)
+        add_caption(figure, f"{protocol}. Bars: 95 % intervals over {over}; {said}.")
+    return freeze_layout(figure)
 
 
 def _draw_panel(
@@ -117,7 +117,7 @@ def _draw_panel(
     axes.set(title=title, ylabel=unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if key in ("reconstruction", "kl"):
-        _log_where_sensible(axes)
+        log_scale_where_useful(axes)
     elif key != "loss" and key != "validation_psnr":
         top = axes.dataLim.y1 or 1.0
         axes.set_ylim(-0.05 * top, 1.08 * top)
@@ -200,7 +200,7 @@ def write_comparison(
         protocol=protocol,
         notes=notes,
         tables=[_shown(table, colours) for table in tables],
-        picture=_data_uri(picture, caption),
+        picture=data_uri(picture, caption),
         caption=caption,
         figures=[],
         clips=[],

@@ -7,7 +7,7 @@ from jaxtyping import Float, UInt8
 
 from labkit.errors import ShapeError
 from labkit.views import style
-from labkit.views.figures import LabFigure, _caption, _settled
+from labkit.views.figures import LabFigure, add_caption, freeze_layout
 
 MOST_COLUMNS = 10
 """time steps shown at most; of a longer horizon every second, third, ..."""
@@ -79,5 +79,5 @@ def deviation_map(
         bar.set_label("grey levels", fontsize=8)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
-        _caption(figure, protocol)
-    return _settled(figure)
+        add_caption(figure, protocol)
+    return freeze_layout(figure)

@@ -17,6 +17,7 @@ from jaxtyping import Float32, UInt8
 
 from labkit.errors import ShapeError
 from labkit.files import write_whole
+from labkit.frames import to_uint8
 from labkit.views.gif import gif_bytes
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ class Episode:
                 self._condition(told)[:, -1],
                 generator=self._noise(len(self._steps) + 1),
             )
-        return (255 * frame[0].clamp(0, 1)).round().byte().cpu().numpy(), state
+        return to_uint8(frame[0], clip=True), state
 
     def _condition(self, told: np.ndarray) -> torch.Tensor:
         import torch

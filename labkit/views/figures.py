@@ -71,13 +71,13 @@ def training_curves(history: Mapping[str, Float[np.ndarray, " epochs"]]) -> LabF
         weight.set(title="Schedules", xlabel="epoch", ylabel=style.label_of("kl_weight"))
         _second_axis(ratio, "teacher_forcing_ratio")
         ratio.set(ylim=(-0.05, 1.08))
-        _log_where_sensible(losses)
-        _log_where_sensible(kl)
+        log_scale_where_useful(losses)
+        log_scale_where_useful(kl)
         _room_for_zero(weight, history["kl_weight"])
         _legend(losses, *total)
         _legend(weight, ratio)
         weight.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _settled(figure)
+    return freeze_layout(figure)
 
 
 def _losses(axes: Axes, history: Mapping[str, np.ndarray]) -> list[Axes]:
@@ -133,8 +133,8 @@ def psnr_over_time(
         )
         axes.set_xlim(n_past - 0.3, n_past + horizon - 0.7)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
-        _caption(figure, protocol)
-    return _settled(figure)
+        add_caption(figure, protocol)
+    return freeze_layout(figure)
 
 
 def schedules(
@@ -176,13 +176,13 @@ def schedules(
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
         figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=3)
-    return _settled(figure)
+    return freeze_layout(figure)
 
 
 # -------------------------------------------------------------------------------------- parts
 
 
-def _settled(figure: LabFigure) -> LabFigure:
+def freeze_layout(figure: LabFigure) -> LabFigure:
     """The figure with its layout made once: made again at each drawing, it would creep."""
     with style.use_style():
         figure.draw_without_rendering()
@@ -227,7 +227,7 @@ def layer(look: style.Series, place: int) -> dict[str, Any]:
     return {**line, **ring, "zorder": 9 - place}
 
 
-def _log_where_sensible(axes: Axes) -> None:
+def log_scale_where_useful(axes: Axes) -> None:
     """A log axis where all values are positive and spread over more than a factor of 3."""
     values = np.concatenate([line.get_ydata() for line in axes.lines] or [np.ones(1)])
     if values.size and values.min() > 0 and values.max() > 3 * values.min():
@@ -263,7 +263,7 @@ def _legend(axes: Axes, other: Axes | None = None) -> None:
     axes.legend(handles, labels, borderaxespad=0.0, **place)
 
 
-def _caption(figure: Figure, text: str) -> None:
+def add_caption(figure: Figure, text: str) -> None:
     """Small print under the axes, wrapped; mathematical marks are printed as they are."""
     lines = textwrap.fill(" ".join(text.split()), 125)
     figure.supxlabel(lines.replace("$", r"\$"), x=0.01, ha="left", fontsize=8.5, color="#4a4a4a")

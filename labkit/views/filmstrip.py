@@ -86,19 +86,6 @@ def _check_clip(name: str, frames: np.ndarray) -> None:
         )
 
 
-def to_uint8(frames: np.ndarray) -> np.ndarray:
-    """Floats in [0, 1] as uint8, rounded; the shape stays.
-
-    Raises:
-        ShapeError: values outside [0, 1] or not finite.
-    """
-    frames = np.asarray(frames)
-    if frames.size and not (np.nanmin(frames) >= 0 and np.max(frames) <= 1):
-        low, high = float(np.min(frames)), float(np.max(frames))
-        raise ShapeError(f"values lie in {low:g}..{high:g}; allowed: 0..1", hint="clip them first")
-    return np.rint(frames * 255).astype(np.uint8)
-
-
 def enlarge(frame: UInt8[np.ndarray, "3 H W"], scale: int) -> UInt8[np.ndarray, "H2 W2 3"]:
     """One frame as a picture, every pixel a square of `scale` x `scale` (nearest neighbour)."""
     return np.repeat(np.repeat(frame.transpose(1, 2, 0), scale, axis=0), scale, axis=1)

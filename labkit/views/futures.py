@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from labkit.errors import ShapeError
+from labkit.frames import to_uint8
 from labkit.views.episode import (
     Filmed,
     Model,
@@ -164,5 +165,5 @@ def _predict(
             horizon,
             noise=torch.from_numpy(noise).to(device),
         )
-    frames = (255 * made.clamp(0, 1)).round().byte().cpu().numpy()
+    frames = to_uint8(made, clip=True)
     return [np.concatenate([clip.frames[:n_past], film]) for film in frames]

@@ -1,7 +1,8 @@
-"""Frames -> an animated GIF of named clips side by side, with one palette for all of it."""
+"""Frames -> an animated GIF of named clips side by side, with one palette for all frames."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -22,11 +23,11 @@ _MARKS = (style.CONTEXT, style.FAINT, *dict.fromkeys(s.color for s in style.SERI
 def gif_bytes(
     rows: Rows, *, scale: int = 3, fps: int | float = 5.0, n_past: int | None = None
 ) -> bytes:
-    """A GIF that runs for ever: the clips side by side, named, with a frame counter.
+    """An endless GIF: the clips side by side, with their names and the time step.
 
-    A GIF has 256 colours. They are chosen once, from all frames of all clips together, and
-    without dithering: a palette per frame, or dither noise, would make still things flicker.
-    The last frame stays for one second before the clip begins again.
+    A GIF has 256 colours. They are chosen once from all frames of all clips, without dithering:
+    with a palette for each frame, or with dither noise, objects that stand still would flicker.
+    The last frame is shown for one second.
 
     Args:
         rows: named clips, each uint8 (T, 3, H, W); the first is the leftmost.
@@ -84,6 +85,25 @@ def frame_time(fps: int | float) -> int:
     if not 0 < fps <= 50:
         raise ShapeError(f"fps is {fps}; allowed: above 0, up to 50")
     return round(1000 / fps)
+
+
+def in_256_colours(png: bytes) -> bytes:
+    """The picture with a palette of 256 colours, which makes the file about three times smaller.
+
+    The lab's own colours and greys stay as they are. The others are chosen from the picture,
+    without dithering. The same picture makes the same bytes.
+
+    Args:
+        png: a PNG; transparent pixels become opaque.
+    """
+    picture = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    # Every other pixel in both directions is enough to choose the colours, and faster.
+    colors = _colors({"picture": picture[::2, ::2].transpose(2, 0, 1)[None]})
+    small = Image.fromarray(_in_colors(picture, colors))
+    small.putpalette(colors.tobytes())
+    buffer = io.BytesIO()
+    small.save(buffer, format="PNG", compress_level=9)
+    return buffer.getvalue()
 
 
 def _colors(rows: Rows) -> UInt8[np.ndarray, "256 3"]:

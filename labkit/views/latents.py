@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from labkit.errors import ShapeError
 from labkit.views import style
-from labkit.views.figures import LabFigure, _settled
+from labkit.views.figures import LabFigure, freeze_layout
 
 MOST = 24
 """latents in one heat map: more would not be readable"""
@@ -69,7 +69,7 @@ def kl_heat_map(
             f"KL(q || p) by latent and time step: {which}; {total:.2g} nats a frame in all",
             fontsize=10,
         )
-    return _settled(figure)
+    return freeze_layout(figure)
 
 
 def traversal_strips(
@@ -115,7 +115,7 @@ def traversal_strips(
         for place, value in zip(grid[0], values, strict=False):
             place.set_title(f"{value:+g} σ" if value else "mean", loc="center")
         grid[0, -1].set_title(f"change × {gain}", loc="center")
-    return _settled(figure)
+    return freeze_layout(figure)
 
 
 def prior_and_posterior(
@@ -167,7 +167,7 @@ def prior_and_posterior(
             axes.set_visible(False)
         handles = grid.flat[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper left", ncols=3)
-    return _settled(figure)
+    return freeze_layout(figure)
 
 
 def _mixture(z: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

@@ -102,14 +102,14 @@ def write_report(
         headline=_headline(psnr, interval, predicted),
         tables=list(map(_shown, tables or _tables(psnr, ssim or {}, n_past))),
         figures=[
-            {"caption": caption, "uri": _data_uri(data, caption)}
+            {"caption": caption, "uri": data_uri(data, caption)}
             for caption, data in (figures or {}).items()
         ],
         clips=[
             {
                 "name": name,
-                "gif": _data_uri(gifs[name], name) if name in gifs else "",
-                "strip": _data_uri(strips[name], name) if name in strips else "",
+                "gif": data_uri(gifs[name], name) if name in gifs else "",
+                "strip": data_uri(strips[name], name) if name in strips else "",
             }
             for name in dict.fromkeys([*gifs, *strips])
         ],
@@ -186,7 +186,7 @@ def _shown(table: Table) -> dict[str, Any]:
     return {"caption": table.caption, "head": table.head, "rows": rows}
 
 
-def _data_uri(data: bytes, name: str) -> str:
+def data_uri(data: bytes, name: str) -> str:
     for start, kind in _KINDS:
         if data.lstrip().startswith(start):
             return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from labkit.errors import ShapeError
 from labkit.views import style
-from labkit.views.figures import LabFigure, _caption, _settled, layer
+from labkit.views.figures import LabFigure, add_caption, freeze_layout, layer
 
 Curve = Float[np.ndarray, "_ _"]
 """(3, horizon): the mean at each time step, and the lower and upper bound of its interval"""
@@ -64,8 +64,8 @@ def score_panels(
         figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=2)
         bands = any(np.isfinite(c[1]).any() for curves in panels.values() for c in curves.values())
         said = " Bands: 95 % bootstrap intervals over clips." if bands else ""
-        _caption(figure, f"{protocol}.{said}")
-    return _settled(figure)
+        add_caption(figure, f"{protocol}.{said}")
+    return freeze_layout(figure)
 
 
 def _draw(axes: Axes, curve: np.ndarray, n_past: int, look: style.Series, place: int) -> None:

@@ -17,13 +17,13 @@ from gallery_builder import write_gallery
 from gallery_builder.strips import IN_GIF
 from labkit.errors import RunError
 from labkit.experiments.comparison import compared
-from labkit.experiments.evaluated_run import read_judged
+from labkit.experiments.evaluated_run import read_evaluated_run
 from labkit.experiments.page import FIGURE, NUMBERS, write_page
 from labkit.presets import SMOKE
 from labkit.reporting.evaluate_run import evaluate_run
 from labkit.training import train
 from labkit.views import style
-from labkit.views.palette import in_256_colours
+from labkit.views.gif import in_256_colours
 
 DOCS = Path(__file__).parents[2] / "docs"
 HORIZON = 3
@@ -43,7 +43,7 @@ def run(simulated, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def page(run, tmp_path_factory) -> Path:
     docs = tmp_path_factory.mktemp("docs")
-    arms = {name: [read_judged(run, "frame")] for name in ("one", "other")}
+    arms = {name: [read_evaluated_run(run, "frame")] for name in ("one", "other")}
     (docs / "question").mkdir()
     write_page(compared(arms), docs / "question", title="Which?", command="labkit experiment")
     return write_gallery(run, docs, clips=IN_GIF, experiment="question")
