@@ -1,0 +1,1 @@
+"""The coursework: the exercises' checks, and what the notebooks need beside the model."""
