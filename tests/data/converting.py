@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from labkit.data.convert import pieces as convert_pieces
+from labkit.data.convert import records as convert_records
 
 BAIR = {
     # Numeric order is not the alphabet's; both folders have a traj_256_to_511.
@@ -57,13 +57,13 @@ def tarred(bair: Path, file: Path, names: list[str] | None = None) -> Path:
 
 def counted(monkeypatch) -> list[int]:
     """How many examples are read from now on."""
-    count, inner = [0], convert_pieces.read_example
+    count, inner = [0], convert_records.read_example
 
     def read(*args):
         count[0] += 1
         return inner(*args)
 
-    monkeypatch.setattr(convert_pieces, "read_example", read)
+    monkeypatch.setattr(convert_records, "read_example", read)
     return count
 
 

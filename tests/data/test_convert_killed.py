@@ -9,7 +9,7 @@ import pytest
 from converting import BAIR, counted, killed, only, tarred, tree
 
 from labkit.data.convert import convert
-from labkit.data.convert import pieces as convert_pieces
+from labkit.data.convert import records as convert_records
 
 
 @pytest.mark.parametrize("suffix", ["", ".tar.gz"])
@@ -65,7 +65,7 @@ def test_the_workers_of_a_killed_run_end_too(bair, packed, tmp_path):
 @pytest.mark.parametrize("to", ["pack", "layout"])
 def test_ctrl_c_keeps_what_is_done(bair, packed, folders, tmp_path, monkeypatch, to):
     read = counted(monkeypatch)
-    inner = convert_pieces.read_example
+    inner = convert_records.read_example
 
     def interrupted(*args):
         if read[0] == 8:
@@ -73,7 +73,7 @@ def test_ctrl_c_keeps_what_is_done(bair, packed, folders, tmp_path, monkeypatch,
         return inner(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(convert_pieces, "read_example", interrupted)
+        patched.setattr(convert_records, "read_example", interrupted)
         with pytest.raises(KeyboardInterrupt):
             convert(bair, tmp_path / "out", to=to, workers=1)
     assert not (tmp_path / "out").exists()

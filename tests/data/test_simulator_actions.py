@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labkit.data.simulator import physics, seed_of, simulate_clip
+from labkit.data.simulator import manifest_seed, physics, simulate_clip, simulate_pack
 from labkit.data.simulator.generate import VERSION, source_of
 from labkit.errors import DataError
 
@@ -60,7 +60,19 @@ def test_actions_that_cannot_be_followed_are_named(clip) -> None:
         simulate_clip(SEED, 1, n_frames=12, actions=clip.actions, since=12)
 
 
-def test_the_seed_is_read_from_what_a_manifest_says() -> None:
-    assert seed_of(source_of(17, {"train": 4, "test": 2})) == 17
-    assert seed_of(source_of(1, {"train": 1}).replace(f"r {VERSION},", f"r {VERSION + 1},")) is None
-    assert seed_of("converted from a folder") is None
+def test_the_seed_is_a_field_of_the_manifest(tmp_path) -> None:
+    pack = simulate_pack(tmp_path / "pack", 17, {"test": 1}, progress=False)
+    assert pack.manifest["simulator"] == {"version": VERSION, "seed": 17}
+    assert manifest_seed({**pack.manifest, "source": ""}) == 17
+    for other in ({"version": VERSION + 1, "seed": 17}, {"version": VERSION, "seed": "17"}, {}):
+        assert manifest_seed({**pack.manifest, "simulator": other}) is None
+
+
+def test_the_seed_of_an_earlier_pack_is_read_from_its_sentence() -> None:
+    def earlier(source: str) -> int | None:
+        return manifest_seed({"source": source})
+
+    assert earlier(source_of(17, {"train": 4, "test": 2})) == 17
+    assert earlier(source_of(1, {"train": 1}).replace(f"r {VERSION},", f"r {VERSION + 1},")) is None
+    assert earlier("converted from a folder") is None
+    assert manifest_seed({}) is None

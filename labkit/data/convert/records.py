@@ -1,5 +1,8 @@
 """BAIR's records -> a pack or the course layout. A run that was killed goes on where it stopped
-and ends in the same bytes, for any number of processes."""
+and ends in the same bytes, for any number of processes.
+
+The records are cut into pieces of work, a few records of one file, which one process converts.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +20,32 @@ from tqdm.auto import tqdm
 
 from labkit.data import layout
 from labkit.data.clip import Clip
-from labkit.data.convert.example import Camera
-from labkit.data.convert.files import SPLIT_RULE, RecordFile
-from labkit.data.convert.pieces import Piece, clip_folder, pieces, read_piece, write_piece
-from labkit.data.convert.sources import Source
+from labkit.data.convert.example import Camera, read_example
+from labkit.data.convert.sources import (
+    SPLIT_RULE,
+    RecordFile,
+    Source,
+    no_records,
+    open_at,
+    readable,
+)
+from labkit.data.convert.tfrecord import FOOTER, Stream, read_data, read_records, scan_records
 from labkit.data.pack import PackWriter
 from labkit.data.workers import in_order
 from labkit.errors import DataError
 from labkit.files import clear_lasting, lasting, write_whole, writing
 
+AT_ONCE = 8
+"""clips in a piece: 3 MB of pictures, which may travel between processes"""
+
 CHECKPOINT = 256
 """clips after which a pack's progress is brought to disk"""
 COMPLETE = "complete.json"
 """file in the unfinished layout that says that only moving it to its place is left"""
+
+Wanted = Callable[[RecordFile, int], bool]
+"""(file, number of the record from 0) -> whether it must still be converted. It is asked once for
+each record, in order."""
 
 
 def records_to_pack(
@@ -166,3 +183,110 @@ def _shown(
         if bar is not None:
             bar.total = bar.n
             bar.refresh()
+
+
+# ------------------------------------------------------------------------------- pieces of work
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some records of one file, in order."""
+
+    file: RecordFile
+    numbers: tuple[int, ...]
+    """of the records in their file, from 1"""
+    where: tuple[tuple[int, int], ...]
+    """(offset, length) of the records' data in the file on disk; empty where there is `data`"""
+    data: tuple[bytes, ...]
+    """the records' data, where they are of a compressed archive"""
+    seen: int
+    """records of the source up to the end of this piece, those not wanted included"""
+    position: int
+    """bytes of the source up to there"""
+
+
+def pieces(source: Source, wanted: Wanted) -> Iterator[Piece]:
+    """Cuts the records that are wanted into pieces of work, in the source's order.
+
+    Raises:
+        DataError: a file or the archive is damaged, or holds no records.
+    """
+    seen, files = 0, 0
+    with readable(source.path) if source.files is None else contextlib.nullcontext():
+        for file, stream, before in source.streams():
+            held: list[Piece] = []
+            first = seen
+            for piece in _records(file, stream, before):
+                seen += 1
+                if wanted(file, seen - first - 1):
+                    held.append(replace(piece, seen=seen))
+                if len(held) == AT_ONCE:
+                    yield _joined(held)
+                    held = []
+            if held:
+                yield _joined(held)
+            if seen == first:
+                raise DataError("holds no records", file=file.label, hint="download it again")
+            files += 1
+    if not files:
+        raise no_records(source.path)
+
+
+def _records(file: RecordFile, stream: Stream, before: int) -> Iterator[Piece]:
+    """Each record of a file as a piece of its own."""
+    if file.offset is None:
+        for number, data in enumerate(read_records(stream, file.label, file.size), 1):
+            yield Piece(file, (number,), (), (data,), 0, before)
+    else:
+        for number, offset, length in scan_records(stream, file.label, file.size):
+            position = before + offset + length + FOOTER - file.offset
+            yield Piece(file, (number,), ((offset, length),), (), 0, position)
+
+
+def _joined(parts: list[Piece]) -> Piece:
+    return replace(
+        parts[-1],
+        numbers=tuple(number for part in parts for number in part.numbers),
+        where=tuple(place for part in parts for place in part.where),
+        data=tuple(data for part in parts for data in part.data),
+    )
+
+
+def read_piece(piece: Piece, camera: Camera) -> list[Clip]:
+    """Reads the clips of a piece; both checksums of each record have then been compared.
+
+    Raises:
+        DataError: a record is damaged, or is not a clip of BAIR.
+    """
+    return list(_clips(piece, camera))
+
+
+def write_piece(piece: Piece, camera: Camera, root: Path) -> None:
+    """Reads the clips of a piece and writes each to its folder of the course layout at `root`.
+
+    Raises:
+        DataError: as `read_piece`; or the disk is full.
+    """
+    for number, clip in zip(piece.numbers, _clips(piece, camera), strict=True):
+        layout.write_clip(clip_folder(root, piece.file, number - 1), clip)
+
+
+def clip_folder(root: Path, file: RecordFile, number: int) -> Path:
+    """Where record `number` (from 0) of a file goes in the course layout at `root`."""
+    return root / file.split / f"{file.trajectories}.tfrecords" / str(number)
+
+
+def _clips(piece: Piece, camera: Camera) -> Iterator[Clip]:
+    for number, data in zip(piece.numbers, _data(piece), strict=True):
+        name = f"{piece.file.split}/{piece.file.trajectories}/{number - 1}"
+        yield read_example(data, piece.file.label, number, camera, name)
+
+
+def _data(piece: Piece) -> Iterator[bytes]:
+    if piece.data:
+        yield from piece.data
+        return
+    with open_at(piece.file) as stream:
+        for number, (offset, length) in zip(piece.numbers, piece.where, strict=True):
+            stream.seek(offset)
+            yield read_data(stream, length, piece.file.label, number)

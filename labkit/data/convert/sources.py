@@ -1,29 +1,107 @@
-"""Where BAIR's records lie: in one file, in a folder of files, or in a tar archive."""
+"""Where BAIR's records lie: in one file, in a folder of files, or in a tar archive.
+
+An archive is not unpacked. A plain tar is read in place: its members are ranges of bytes in one
+file, so that they can be taken in any order and by several processes. A compressed one is a
+stream, read once from front to back.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
+import lzma
 import os
+import re
+import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from labkit.data.clip import SPLITS
-from labkit.data.convert.archive import in_archive, streamed
-from labkit.data.convert.files import (
-    RECORDS,
-    RecordFile,
-    no_records,
-    open_at,
-    place,
-    split_and_trajectories,
-    twice,
-)
 from labkit.data.convert.tfrecord import Stream
+from labkit.data.layout import canonical_split
 from labkit.errors import DataError
+
+SPLIT_RULE = (
+    "test and validate: the files in folders of that name, or with that word in their name; "
+    "validate also: traj_256_to_511 of the training files, the field's habit; train: the rest"
+)
+"""how the splits are made, in words, for the manifest"""
+
+VALIDATION = "traj_256_to_511"
+"""the training file that is held out to validate on"""
 
 _DEPTH = 3
 """folders below the source in which records are looked for"""
+
+RECORDS = re.compile(r"\.tfrecords?$", re.IGNORECASE)
+"""ending of a file of records"""
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """A file of records, or a member of an archive."""
+
+    split: str
+    trajectories: str
+    """`traj_A_to_B`, or the file's name without its ending where it has no such part"""
+    label: str
+    """the file's path, for messages; in an archive, the archive's and then the member's"""
+    size: int
+    """bytes"""
+    file: Path
+    """the file on disk that holds the bytes"""
+    offset: int | None
+    """where they begin in it; None in a compressed archive"""
+
+
+def split_and_trajectories(path: PurePosixPath) -> tuple[str, str]:
+    """The split of a record file and its name in it, by the rule that `open_source` states.
+
+    Args:
+        path: the file's path below and with the source's own folder.
+    """
+    names = [canonical_split(part.lower()) for part in reversed(path.parts[:-1])]
+    stem = RECORDS.sub("", path.name)
+    names += [canonical_split(word) for word in re.split(r"[^a-z]+", stem.lower())]
+    split = next((name for name in names if name in SPLITS), "train")
+    match = re.search(r"traj_[0-9]+_to_[0-9]+", stem)
+    trajectories = match[0] if match else stem
+    if split == "train" and trajectories == VALIDATION:
+        split = "validate"
+    return split, trajectories
+
+
+def place(file: RecordFile) -> tuple[int, list[int], str]:
+    """Sort key: by split, then traj_2 before traj_10."""
+    numbers = [int(number) for number in re.findall(r"[0-9]+", file.trajectories)]
+    return SPLITS.index(file.split), numbers, file.trajectories
+
+
+def no_records(path: Path) -> DataError:
+    """The error for a folder or an archive without any record file."""
+    hint = "give BAIR's softmotion30_44k or its .tar; the course layout needs no conversion"
+    return DataError("holds no .tfrecords files", file=path, hint=hint)
+
+
+def twice(one: RecordFile, other: RecordFile) -> DataError:
+    """The error for two record files that would get the same place."""
+    what = f"would be {one.split}/{one.trajectories}, as would {one.label}"
+    return DataError(what, file=other.label, hint="remove or rename one of them")
+
+
+@contextlib.contextmanager
+def open_at(file: RecordFile) -> Iterator[Stream]:
+    """The record file, open at its first byte."""
+    try:
+        stream = file.file.open("rb")
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", file=file.label) from None
+    with stream:
+        stream.seek(file.offset or 0)
+        yield stream
 
 
 @dataclass(frozen=True)
@@ -136,3 +214,95 @@ def _inplace(files: tuple[RecordFile, ...]) -> Iterator[tuple[RecordFile, Stream
         with open_at(file) as stream:
             yield file, stream, before
         before += file.size
+
+
+# ------------------------------------------------------------------------------- in a tar
+
+_BROKEN = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
+"""what tarfile raises for a damaged archive"""
+
+
+class _StrictInfo(tarfile.TarInfo):
+    """A member's header. Where one is damaged or missing, tarfile takes it for the end of the
+    archive and the rest would be lost without a word: here it is an error."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Reads the next header; the two empty blocks at the end are the one good end."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.HeaderError as error:
+            if isinstance(error, tarfile.EOFHeaderError):
+                raise
+            raise tarfile.ReadError(str(error)) from None
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns what tarfile raises within the block into a DataError."""
+    try:
+        yield
+    except _BROKEN as error:
+        hint = "it is incomplete or damaged: download it again"
+        raise DataError(f"is not a whole tar archive: {error}", file=path, hint=hint) from None
+
+
+def in_archive(path: Path) -> tuple[RecordFile, ...] | None:
+    """The members of a plain tar; None for a compressed one."""
+    if not path.is_file():
+        raise DataError("is not a file", file=path, hint="give a file or a folder")
+    with readable(path):
+        if not tarfile.is_tarfile(path):
+            return _no_archive(path)
+        if _is_compressed(path):
+            return None
+        with tarfile.open(path, "r:", tarinfo=_StrictInfo) as archive:
+            return tuple(_member(path, info) for info in archive if _is_records(info))
+
+
+def _no_archive(path: Path) -> None:
+    if re.search(r"\.(tar|tgz|tar\.(gz|bz2|xz))$", path.name, re.IGNORECASE):
+        raise tarfile.ReadError("it does not begin as one")
+    hint = "give a .tfrecords file, a folder or a .tar of them, or an .npz"
+    raise DataError(f"is of no known kind ({path.suffix or 'no ending'})", file=path, hint=hint)
+
+
+def _is_compressed(path: Path) -> bool:
+    """Whether a tar archive is compressed: a plain one has no such bytes at its beginning."""
+    with path.open("rb") as stream:
+        return stream.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0"))
+
+
+def _is_records(info: tarfile.TarInfo) -> bool:
+    path = PurePosixPath(info.name)
+    hidden = path.name.startswith(".") or "__MACOSX" in path.parts
+    return info.isreg() and not hidden and bool(RECORDS.search(path.name))
+
+
+def _member(path: Path, info: tarfile.TarInfo) -> RecordFile:
+    label = f"{path}/{info.name}"
+    if info.issparse():
+        raise DataError("is a sparse member", file=label, hint="pack it with plain `tar -cf`")
+    split, trajectories = split_and_trajectories(PurePosixPath(info.name))
+    return RecordFile(split, trajectories, label, info.size, path, info.offset_data)
+
+
+def streamed(path: Path) -> Iterator[tuple[RecordFile, Stream, int]]:
+    """The record files of a compressed tar, in its order. The bytes read so far are compressed
+    ones. To be read within `readable`."""
+    there: dict[tuple[str, str], RecordFile] = {}
+    with (
+        path.open("rb") as raw,
+        tarfile.open(fileobj=raw, mode="r|*", tarinfo=_StrictInfo) as archive,
+    ):
+        for info in archive:
+            if not _is_records(info):
+                continue
+            file = dataclasses.replace(_member(path, info), offset=None)
+            key = (file.split, file.trajectories)
+            if key in there:
+                raise twice(there[key], file)
+            there[key] = file
+            stream = archive.extractfile(info)
+            assert stream is not None  # a regular member has content
+            yield file, stream, raw.tell()

@@ -20,8 +20,7 @@ import httpx
 from tqdm.auto import tqdm
 
 from labkit.data.convert.tfrecord import read_records
-from labkit.data.download.partial import PAUSES, Partial, size_text
-from labkit.data.download.transfer import fetch
+from labkit.data.download.transfer import PAUSES, Transfer, fetch, size_text
 from labkit.errors import DataError
 from labkit.files import locked, write_whole
 
@@ -101,12 +100,11 @@ def download(
             _look_at(place, official, progress, say)
             return place
         asker = client or stack.enter_context(httpx.Client(timeout=_TIMEOUT))
-        job = Partial(
+        job = Transfer(
             url=url or official.url,
             place=place,
             client=asker,
             size=official.size,
-            verified=expected is not None,
             progress=progress,
             say=say,
             pauses=pauses,
@@ -117,14 +115,13 @@ def download(
     return place
 
 
-def _accept(job: Partial, expected: str | None, official: Official) -> None:
+def _accept(job: Transfer, expected: str | None, official: Official) -> None:
     """Gives the complete file its name, unless it is another one than expected."""
     rejected = job.place.with_name(f"{job.place.name}.rejected")
     try:
         digest = check_file(job.file, job.place.suffix, expected, job.progress)
     except DataError as fault:
         job.file.replace(rejected)
-        job.notes.unlink(missing_ok=True)
         what = f"what came is not as expected: {fault.what}"
         hint = f"it is kept as {rejected.name}; give another address with --url"
         if official.sha256 is None and expected is not None:
@@ -132,7 +129,6 @@ def _accept(job: Partial, expected: str | None, official: Official) -> None:
         raise DataError(what, file=job.url, hint=hint) from None
     write_whole(_digest_file(job.place), f"{digest}  {job.place.name}\n")
     job.file.replace(job.place)
-    job.notes.unlink(missing_ok=True)
 
 
 def _look_at(place: Path, official: Official, progress: bool, say: Callable[[str], None]) -> None:

@@ -1,25 +1,25 @@
 """Fetches one file over HTTP, going on where an earlier call stopped.
 
-What has come is continued only by a range with `If-Range`, so a file that has changed since is
-sent whole instead of being sewn to the beginning of the older one; or without, where a known
-digest decides at the end.
+The part that has come is continued by a plain range. Whether the whole is the right file is
+decided at the end, by its SHA-256 or by the checksums inside it: a file that changed meanwhile, or
+that came from two addresses, does not pass.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import shutil
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
 from tqdm.auto import tqdm
 
-from labkit.data.download.partial import BrokeOff, Partial, size_text, validator
 from labkit.errors import DataError
 
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
@@ -35,8 +35,68 @@ _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _HEAD = 512
 """bytes by which a page is told from a file of data"""
 
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""seconds before each further try; the count begins anew whenever something more has come"""
 
-def fetch(job: Partial) -> Path:
+
+class BrokeOff(Exception):
+    """The server or the way to it failed, in words; another try may succeed."""
+
+
+@dataclasses.dataclass
+class Transfer:
+    """What is to be fetched, to where, and how."""
+
+    url: str
+    """its address"""
+    place: Path
+    """its place when it is complete; the partial file `.NAME.part` lies beside that"""
+    client: httpx.Client
+    """asks the server"""
+    size: int | None = None
+    """bytes of the whole file, where they are known"""
+    progress: bool = False
+    """show a progress bar in bytes"""
+    say: Callable[[str], None] = print
+    """takes a line on what is happening"""
+    pauses: Sequence[float] = PAUSES
+    """seconds before each further try"""
+    announced: bool = dataclasses.field(default=False, init=False)
+    """whether its size was said already"""
+
+    @property
+    def file(self) -> Path:
+        """The partial file."""
+        return self.place.with_name(f".{self.place.name}.part")
+
+    @property
+    def hint(self) -> str:
+        """What a user can do where the server does not."""
+        return (
+            "try again later, give another address with --url, "
+            f"or fetch it with a browser and put it at {self.place}"
+        )
+
+    def here(self) -> int:
+        """Bytes that have come; 0 where there are none."""
+        return self.file.stat().st_size if self.file.is_file() else 0
+
+    def discard(self) -> None:
+        """Removes the partial file."""
+        self.file.unlink(missing_ok=True)
+
+
+def size_text(count: int) -> str:
+    """A number of bytes as people say it: 32.3 GB, in powers of 1000."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 999.95:
+            return f"{count} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def fetch(job: Transfer) -> Path:
     """Fetches the whole file.
 
     Returns:
@@ -57,7 +117,7 @@ def fetch(job: Partial) -> Path:
                 furthest, tries = job.here(), 0
             if tries >= len(job.pauses):
                 kept = "; what has come is kept, and the same command goes on from there"
-                what = f"{broken}{kept if job.here() and job.can_go_on() else ''}"
+                what = f"{broken}{kept if job.here() else ''}"
                 raise DataError(what, file=job.url, hint=job.hint) from None
             job.say(f"{broken}; trying again in {job.pauses[tries]:g} s")
             time.sleep(job.pauses[tries])
@@ -68,29 +128,33 @@ def fetch(job: Partial) -> Path:
             raise DataError(what, file=job.file, hint=hint) from None
 
 
-def _receive(job: Partial) -> None:
+def _receive(job: Transfer) -> None:
     """One request, and everything that comes of it."""
-    known = job.remembered()
-    start = job.here() if job.can_go_on() else 0
-    whole = job.size or known.get("size")
-    if start and start == whole:
+    start = job.here()
+    if start and start == job.size:
         return  # killed between the last byte and the new name
     headers = {"Accept-Encoding": "identity"}  # lengths and ranges are those of the file itself
     if start:
         headers["Range"] = f"bytes={start}-"
-        if known.get("url") == job.url and (version := validator(known)):
-            headers["If-Range"] = version
     with _answer(job, headers) as response:
+        if _is_complete(job, response, start):
+            return
         _refuse_status(job, response, start)
         _refuse_other_content(job, response)
-        begin, total = _extent(job, response, start, whole)
+        begin, total = _extent(job, response, start)
         _refuse_size(job, total, begin)
         if not begin:
-            job.begin(response.headers, total)
+            job.file.write_bytes(b"")
         _store(job, response, begin, total or job.size)
 
 
-def _store(job: Partial, response: httpx.Response, begin: int, whole: int | None) -> None:
+def _is_complete(job: Transfer, response: httpx.Response, start: int) -> bool:
+    """Whether the server says that all bytes had come when an earlier call was killed."""
+    nothing_more = response.headers.get("content-range") == f"bytes */{start}"
+    return response.status_code == 416 and nothing_more and job.size in (None, start)
+
+
+def _store(job: Transfer, response: httpx.Response, begin: int, whole: int | None) -> None:
     """Writes the body behind the first `begin` bytes, and sees that it is all there."""
     at = begin
     bar = tqdm(
@@ -116,7 +180,7 @@ def _store(job: Partial, response: httpx.Response, begin: int, whole: int | None
         raise BrokeOff(f"the answer ended after {at:,} of {whole:,} bytes")
 
 
-def _useless(job: Partial, head: bytes, at: int, whole: int | None) -> DataError | None:
+def _useless(job: Transfer, head: bytes, at: int, whole: int | None) -> DataError | None:
     """Why what has come is of no use: it is a page, whatever the server calls it, or too long.
 
     Records and archives can begin with any byte, but have zeros among their first bytes.
@@ -134,7 +198,7 @@ def _useless(job: Partial, head: bytes, at: int, whole: int | None) -> DataError
 
 
 @contextlib.contextmanager
-def _answer(job: Partial, headers: dict[str, str]) -> Iterator[httpx.Response]:
+def _answer(job: Transfer, headers: dict[str, str]) -> Iterator[httpx.Response]:
     """The response; whatever fails until its last byte is put in words."""
     try:
         with job.client.stream("GET", job.url, headers=headers, follow_redirects=True) as response:
@@ -151,7 +215,7 @@ def _answer(job: Partial, headers: dict[str, str]) -> Iterator[httpx.Response]:
         raise BrokeOff(words) from None
 
 
-def _in_words(error: httpx.TransportError, job: Partial) -> tuple[str, bool]:
+def _in_words(error: httpx.TransportError, job: Transfer) -> tuple[str, bool]:
     """What failed, and whether it may pass by itself."""
     cause: BaseException | None = error
     while cause is not None:
@@ -169,7 +233,7 @@ def _in_words(error: httpx.TransportError, job: Partial) -> tuple[str, bool]:
     return f"the connection broke off after {size_text(job.here())}", True
 
 
-def _refuse_status(job: Partial, response: httpx.Response, start: int) -> None:
+def _refuse_status(job: Transfer, response: httpx.Response, start: int) -> None:
     code = response.status_code
     if code == 200 or (code == 206 and start):
         return
@@ -184,7 +248,7 @@ def _refuse_status(job: Partial, response: httpx.Response, start: int) -> None:
     raise DataError(f"{words} {answered}", file=str(response.url), hint=job.hint)
 
 
-def _refuse_other_content(job: Partial, response: httpx.Response) -> None:
+def _refuse_other_content(job: Transfer, response: httpx.Response) -> None:
     """Raises DataError for a page, and for a body that is not the file's own bytes."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ("text/html", "application/xhtml+xml"):
@@ -195,29 +259,27 @@ def _refuse_other_content(job: Partial, response: httpx.Response) -> None:
         raise DataError(what, file=job.url, hint=job.hint)
 
 
-def _page(job: Partial, response: httpx.Response | None = None) -> DataError:
+def _page(job: Transfer, response: httpx.Response | None = None) -> DataError:
     url = job.url if response is None else str(response.url)
     return DataError("the server sends a web page instead of the file", file=url, hint=job.hint)
 
 
-def _extent(
-    job: Partial, response: httpx.Response, start: int, whole: int | None
-) -> tuple[int, int | None]:
+def _extent(job: Transfer, response: httpx.Response, start: int) -> tuple[int, int | None]:
     """Where in the file the body begins, and the bytes of the whole file where they are told."""
     if response.status_code == 200:
         if start:
-            job.say("the server begins anew: the file has changed, or it knows no ranges")
+            job.say("the server begins anew: it knows no ranges")
         length = response.headers.get("content-length")
         return 0, int(length) if length else None
     told = _RANGE.fullmatch(response.headers.get("content-range", ""))
-    total = whole if told is None or told[2] == "*" else int(told[2])
-    if told is None or int(told[1]) != start or (whole is not None and total != whole):
+    total = job.size if told is None or told[2] == "*" else int(told[2])
+    if told is None or int(told[1]) != start or (job.size is not None and total != job.size):
         job.discard()
         raise BrokeOff("the server sends another range than was asked for")
     return start, total
 
 
-def _refuse_size(job: Partial, total: int | None, begin: int) -> None:
+def _refuse_size(job: Transfer, total: int | None, begin: int) -> None:
     """Says how large the file is; raises DataError where it is another, or does not fit."""
     if job.size is not None and total is not None and total != job.size:
         what = f"has {total:,} bytes, but the file has {job.size:,}: this is another one"

@@ -6,17 +6,18 @@ links, passwords and sizes that no disk holds are refused before anything is wri
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import posixpath
 import re
 import shutil
 import stat
 import struct
-import unicodedata
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
@@ -41,10 +42,9 @@ _STATE = ".labkit_unpacked.json"
 _VERSION = 1
 _BLOCK = 4096
 """bytes that the smallest file takes on a disk"""
-_CHUNK = 1 << 20
-_LONGEST_NAME = 240
-"""bytes of a file's name that every usual disk can store"""
 _DRIVE = re.compile(r"[A-Za-z]:")
+_NAMES = (errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+"""errors of the system that come from an entry's name"""
 _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
@@ -146,77 +146,60 @@ def _unpack(file: Path, folder: Path, progress: bool) -> None:
         raise DataError("is not a zip, or only a part of one", file=file, hint=hint) from None
     with archive:
         entries = _entries(file, archive)
-        _check_sizes(file, list(entries.values()), folder)
-        shown = tqdm(entries.items(), desc="unpacking", unit="file", disable=not progress)
-        made: set[Path] = set()
-        for name, entry in shown:
-            target = folder / name
-            if target.parent not in made:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                made.add(target.parent)
-            _write(file, archive, entry, target)
+        _check_sizes(file, entries, folder)
+        for entry in tqdm(entries, desc="unpacking", unit="file", disable=not progress):
+            try:
+                archive.extract(entry, folder)  # no more than the size that was checked
+            except OSError as error:
+                if error.errno not in _NAMES:
+                    raise  # the disk's error
+                raise _distrust(file, entry, f"cannot be written: {error.strerror}") from None
+            except _BROKEN:
+                raise _damaged(file, entry) from None
 
 
-def _entries(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The files to unpack, by their names within the folder.
+def _entries(file: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The files to unpack.
 
     Raises:
-        DataError: an entry is not to be trusted, or none is of use.
+        DataError: an entry is not to be trusted or cannot be read, or none is of use.
     """
     entries: dict[str, zipfile.ZipInfo] = {}
-    seen: set[str] = set()
     for entry in archive.infolist():
-        parts = _parts(file, entry)
-        _check_kind(file, entry)
-        if entry.is_dir() or not parts or not _is_taken(parts):
+        if what := _not_to_be_trusted(entry):
+            raise _distrust(file, entry, what)
+        # Some Windows programs write backslashes.
+        name = posixpath.normpath(entry.orig_filename.replace("\\", "/"))
+        if entry.is_dir() or not _is_taken(PurePosixPath(name)):
             continue
         _check_readable(file, entry)
-        name = "/".join(parts)
-        folded = _folded(name)
-        if folded in seen:
+        if name.casefold() in entries:  # some disks take the two for one
             raise _distrust(file, entry, "is in it twice")
-        seen.add(folded)
-        entries[name] = entry
-    for name, entry in entries.items():
-        above = name.split("/")[:-1]
-        if any(_folded("/".join(above[:n])) in seen for n in range(1, len(above) + 1)):
-            raise _distrust(file, entry, "lies in a file as if that were a folder")
+        entry.filename = name
+        entries[name.casefold()] = entry
     if not entries:
         zips = any(entry.filename.lower().endswith(".zip") for entry in archive.infolist())
         hint = "expected train, validate and test with their .png and .csv files"
         hint = "it holds another zip: unpack it, and give what is inside" if zips else hint
         raise DataError("holds no clips and no pack", file=file, hint=hint)
-    return entries
+    return list(entries.values())
 
 
-def _folded(name: str) -> str:
-    """The same for two names that some disks take for one."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _parts(file: Path, entry: zipfile.ZipInfo) -> list[str]:
-    """The folders and the name of an entry; some Windows programs write backslashes."""
-    name = entry.orig_filename.replace("\\", "/")
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if ".." in parts or name.startswith("/") or _DRIVE.match(name):
-        raise _distrust(file, entry, "leads out of its folder")
+def _not_to_be_trusted(entry: zipfile.ZipInfo) -> str | None:
+    """What no zip of a data set has."""
+    name, kind = entry.orig_filename.replace("\\", "/"), stat.S_IFMT(entry.external_attr >> 16)
+    if ".." in name.split("/") or name.startswith("/") or _DRIVE.match(name):
+        return "leads out of its folder"
     if any(ord(letter) < 32 for letter in name):
-        raise _distrust(file, entry, "has control characters in its name")
-    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts):
-        raise _distrust(file, entry, "has too long a name")
-    return parts
-
-
-def _is_taken(parts: list[str]) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and os.path.splitext(parts[-1])[1].lower() in TAKEN
-
-
-def _check_kind(file: Path, entry: zipfile.ZipInfo) -> None:
-    kind = stat.S_IFMT(entry.external_attr >> 16)
+        return "has control characters in its name"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        what = "is a link" if kind == stat.S_IFLNK else "is neither a file nor a folder"
-        raise _distrust(file, entry, what)
+        return "is a link" if kind == stat.S_IFLNK else "is neither a file nor a folder"
+    return None
+
+
+def _is_taken(name: PurePosixPath) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+    return not hidden and name.suffix.lower() in TAKEN
 
 
 def _check_readable(file: Path, entry: zipfile.ZipInfo) -> None:
@@ -254,30 +237,6 @@ def _size(count: int) -> str:
     units = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
     place = min(max(len(str(count)) - 1, 0) // 3, len(units) - 1)
     return f"{count / 1000**place:.3g} {units[place]}"
-
-
-def _write(file: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
-    """Unpacks one file; the checksum is compared when its end is read."""
-    left = entry.file_size
-    with target.open("xb") as out:
-        try:
-            source = archive.open(entry)
-        except _BROKEN:
-            raise _damaged(file, entry) from None
-        with source:
-            while True:
-                try:
-                    data = source.read(_CHUNK)
-                except _BROKEN:
-                    raise _damaged(file, entry) from None
-                left -= len(data)
-                if left < 0:
-                    raise _distrust(file, entry, "is larger than it says")
-                if not data:
-                    break
-                out.write(data)
-    if left:
-        raise _damaged(file, entry)
 
 
 def _damaged(file: Path, entry: zipfile.ZipInfo) -> DataError:

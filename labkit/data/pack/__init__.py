@@ -19,6 +19,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -49,6 +50,7 @@ def write_pack(
     source: str,
     progress: bool = False,
     fingerprint: str = "",
+    notes: Mapping[str, Any] | None = None,
 ) -> Pack:
     """Writes a pack, whole or not at all; an earlier one at `root` is replaced.
 
@@ -59,12 +61,15 @@ def write_pack(
         source: where the clips come from, for the manifest.
         progress: show a progress bar for each split.
         fingerprint: state of the source, for the manifest: see `ensure_pack`.
+        notes: further entries of the manifest, values for JSON.
 
     Raises:
         DataError: a split without clips, clips of several shapes, some clips with positions or
             labels and some without; the message names the clip. Or the disk is full.
     """
     with PackWriter(root, source, fingerprint=fingerprint) as writer:
+        for key, value in (notes or {}).items():
+            writer.set_note(key, value)
         return _fill(writer, splits, progress)
 
 

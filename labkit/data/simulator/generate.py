@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -158,7 +158,8 @@ def simulate_pack(
             raise DataError(f"holds '{found}', not '{source}'", file=root, hint=hint)
         return pack
     clips = {split: SimulatedSplit(seed, split, count, workers) for split, count in counts.items()}
-    return write_pack(root, clips, source=source, progress=progress)
+    notes = {"simulator": {"version": VERSION, "seed": seed}}
+    return write_pack(root, clips, source=source, progress=progress, notes=notes)
 
 
 def check_counts(counts: Mapping[str, int]) -> None:
@@ -179,8 +180,14 @@ def source_of(seed: int, counts: Mapping[str, int]) -> str:
     return f"labkit simulator {VERSION}, seed {seed}: {splits}"
 
 
-def seed_of(source: str) -> int | None:
-    """The seed in what a pack's manifest says of its origin; None where it is another's, or was
-    made by another version of the simulator."""
-    found = re.match(rf"labkit simulator {VERSION}, seed (\d+): ", source)
+def manifest_seed(manifest: Mapping[str, Any]) -> int | None:
+    """The seed of a simulated pack, from its manifest; None where the pack has another origin, or
+    was made by another version of the simulator."""
+    made = manifest.get("simulator")
+    if isinstance(made, dict):
+        seed = made.get("seed")
+        return seed if made.get("version") == VERSION and type(seed) is int else None
+    # Packs that were made before the manifest had this field say it in a sentence.
+    sentence = rf"labkit simulator {VERSION}, seed (\d+): "
+    found = re.match(sentence, str(manifest.get("source", "")))
     return int(found[1]) if found else None
