@@ -17,8 +17,7 @@ from labkit.frames import to_uint8
 from labkit.reporting.certificate import certificate_png
 from labkit.views import figure_png, kl_heat_map, prior_and_posterior, traversal_strips
 from labkit.views.deviation import deviation_map
-from labkit.views.model_graph import draw_graph, figure_svg
-from labkit.views.model_graph_data import unrolled_graph
+from labkit.views.model_graph import figure_svg, model_graph, unrolled_graph
 
 SAMPLES = 20
 """futures that the deviation is taken over"""
@@ -187,16 +186,15 @@ def graphs(config: Config) -> Iterator[Picture]:
     )
     for file, z, title, notes, text in kinds:
         how = {"z": z, "teacher_forced": z == "posterior", **given}
-        graph = unrolled_graph(**how)
         yield Picture(
             f"{file}.svg",
-            figure_svg(draw_graph(graph, title, notes)),
+            figure_svg(model_graph(title, notes, **how)),
             title,
             f"{text} Dashed arrows are inference, full ones generation.",
             f"{title}: a column a time step, frames and conditions below, predictions above",
             "2 -> 3 frames are drawn; skip connections, prior and conditions as in the run's "
             "settings",
-            f"draw_graph(unrolled_graph({_arguments(how)}), title, notes)",
+            f"labkit.views.model_graph(title, notes, {_arguments(how)})",
         )
 
 

@@ -8,6 +8,7 @@ from labkit.views.futures import futures_of_draws, futures_of_plans, plan
 from labkit.views.gif import gif_bytes, save_gif
 from labkit.views.latents import kl_heat_map, prior_and_posterior, traversal_strips
 from labkit.views.live import LiveFigure
+from labkit.views.model_graph import model_graph
 from labkit.views.pilot import Pilot, pilot
 from labkit.views.report import write_report
 from labkit.views.score_panels import score_panels
@@ -27,6 +28,7 @@ __all__ = [
     "gif_bytes",
     "kl_heat_map",
     "label_of",
+    "model_graph",
     "mp4_bytes",
     "pilot",
     "plan",

@@ -1,24 +1,46 @@
-"""A drawing of the model's graph over time, in the derivation's notation."""
+"""The model's graph over time, in the derivation's notation: what each frame is computed from.
+
+`unrolled_graph` gives it as data: nodes and arrows. `draw_graph` draws it, `model_graph` does
+both.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch, Rectangle
 from matplotlib.path import Path
 
+from labkit.errors import LabkitError
 from labkit.views import style
 from labkit.views.figures import LabFigure
-from labkit.views.model_graph_data import LEVELS, PITCH, Edge, Node, UnrolledGraph
 
-RADIUS, WIDE, HIGH = 0.36, 1.16, 0.56
-"""of a circle; width and height of a box"""
-LINES: dict[str, tuple[str, str, str]] = {
+MOST_STEPS = 8
+"""largest number of steps that can still be read"""
+COLUMN = 3.4
+"""distance between the columns of two steps"""
+PLACES = {
+    "x": (0.85, -0.95),
+    "fed": (-1.0, 1.05),
+    "c": (0.0, 1.5),
+    "q": (0.85, 0.35),
+    "p": (0.85, 0.35),
+    "enc": (-1.0, 2.1),
+    "z": (0.85, 2.1),
+    "lstm": (0.0, 3.2),
+    "dec": (0.0, 4.3),
+    "x^": (0.0, 5.35),
+}
+"""by kind of node: its place, from the middle of its column and from the ground line"""
+ASIDE = (-0.35, -0.35)
+"""the place of a learned prior at a step whose z_t comes from the posterior"""
+COLORS = {
     "generation": (style.INK, "-", "generation, θ"),
     "inference": (style.GREEN, "--", "inference, φ"),
     "prior": (style.PURPLE, "-", "prior, p"),
@@ -26,226 +48,254 @@ LINES: dict[str, tuple[str, str, str]] = {
     "skip": (style.ORANGE, "-", "skip connections"),
 }
 """colour, dashes and meaning of each kind of arrow"""
-_FILLS = {"given": "#d9d9d9", "made": style.PAPER, "latent": style.PAPER}
+GIVEN = "#d9d9d9"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A variable (a circle) or a part of the model (a box)."""
+
+    text: str
+    """its letters, as mathematics"""
+    x: float
+    y: float
+    kind: str
+    """given, predicted, latent: circles; generation, inference, prior: boxes"""
+    step: int
+    """t of the frame that its column predicts"""
+
+    @property
+    def is_box(self) -> bool:
+        """Whether it is a part of the model."""
+        return self.kind in COLORS
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An arrow: `target` is computed from `source`."""
+
+    source: str
+    target: str
+    kind: str
+    """a key of `COLORS`"""
+
+
+@dataclass
+class UnrolledGraph:
+    """Nodes by name, and the arrows between them."""
+
+    n_past: int
+    steps: int
+    """number of columns: T - 1"""
+    nodes: dict[str, Node] = field(default_factory=dict)
+    edges: list[Edge] = field(default_factory=list)
+
+    def sources_of(self, name: str) -> set[str]:
+        """All nodes that a node is computed from, directly or not."""
+        direct = {edge.source for edge in self.edges if edge.target == name}
+        return direct.union(*map(self.sources_of, direct))
+
+    def add(
+        self, name: str, t: int, text: str, kind: str, *sources: str, aside: bool = False
+    ) -> None:
+        """Adds the node `name` of step t, with arrows from those of the sources that exist."""
+        x, y = ASIDE if aside else PLACES[name]
+        self.nodes[f"{name}{t}"] = Node(text, COLUMN * t + x, y, kind, t)
+        kind = kind if kind in COLORS else "generation"
+        self.edges += [Edge(each, f"{name}{t}", kind) for each in sources if each in self.nodes]
+
+
+def unrolled_graph(
+    *,
+    n_past: int = 2,
+    n_future: int = 3,
+    z: str = "prior",
+    teacher_forced: bool = False,
+    skip: str = "last_context",
+    learned_prior: bool = False,
+    posterior_condition: bool = True,
+    condition_at: str = "previous",
+) -> UnrolledGraph:
+    """The graph of a rollout.
+
+    Args:
+        n_past: number of context frames.
+        n_future: horizon.
+        z: where z_t comes from after the context, "prior" or "posterior". Within the context the
+            frame is known, and z_t always comes from the posterior.
+        teacher_forced: after the context, the input is the true x_{t-1} and not its prediction.
+        skip: whose encoder features the decoder sees, as `model.skip`: "last_context",
+            "previous", "first" or "svg".
+        learned_prior: p_psi(z_t | x_{0:t-1}, c) instead of N(0, I).
+        posterior_condition: whether the posterior sees the condition.
+        condition_at: which condition leads to x_t: c_{t-1} ("previous") or c_t ("target").
+
+    Returns:
+        the nodes "x3" (true frame), "x^3" (predicted frame), "fed3" (the input frame of step 3),
+        "enc3", "c3", "z3", "q3" (posterior), "p3" (prior), "lstm3", "dec3", and the arrows.
+
+    Raises:
+        LabkitError: no context, no horizon, too many steps, or an unknown word.
+    """
+    steps = n_past + n_future - 1
+    if n_past < 1 or n_future < 1 or steps > MOST_STEPS:
+        raise LabkitError(
+            f"a graph of {n_past} -> {n_future} frames",
+            hint=f"give 1 or more of each, and at most {MOST_STEPS + 1} in all",
+        )
+    skips = {"previous": steps, "last_context": n_past, "first": 1, "svg": max(1, n_past - 1)}
+    for name, word, known in (
+        ("z", z, ("prior", "posterior")),
+        ("skip", skip, tuple(skips)),
+        ("condition_at", condition_at, ("previous", "target")),
+    ):
+        if word not in known:
+            raise LabkitError(f"{name} is {word!r}", hint=f"choose from {', '.join(known)}")
+    graph = UnrolledGraph(n_past, steps)
+    for t in range(1, steps + 1):
+        true_input = t <= n_past or teacher_forced
+        hat = f"x_{{{t - 1}}}" if true_input else rf"\hat{{x}}_{{{t - 1}}}"
+        graph.add("fed", t, hat, "given" if true_input else "predicted")
+        # x_{t-1}, the true one or its prediction
+        source = f"x{t - 1}" if true_input else f"x^{t - 1}"
+        if source in graph.nodes:
+            graph.edges.append(Edge(source, f"fed{t}", "feedback"))
+        # h_{t-1} = Enc(x_{t-1})
+        graph.add("enc", t, r"\mathrm{Enc}", "generation", f"fed{t}")
+        graph.add("c", t, f"c_{{{t - 1 if condition_at == 'previous' else t}}}", "given")
+        posterior = t < n_past or z == "posterior"
+        if posterior:  # z_t ~ q_phi(z_t | x_{1:t}, c)
+            graph.add("x", t, f"x_{{{t}}}", "given")
+            seen = [f"x{t}", f"q{t - 1}", *([f"c{t}"] if posterior_condition else [])]
+            graph.add("q", t, r"\mathrm{LSTM}_\phi", "inference", *seen)
+        if learned_prior:  # p_psi(z_t | x_{0:t-1}, c), computed at every step
+            seen = [f"enc{t}", f"c{t}", f"p{t - 1}"]
+            graph.add("p", t, r"\mathrm{LSTM}_\psi", "prior", *seen, aside=posterior)
+        elif not posterior:  # p(z_t) = N(0, I)
+            graph.add("p", t, r"\mathcal{N}(0, I)", "prior")
+        graph.add("z", t, f"z_{{{t}}}", "latent")
+        origin = (
+            Edge(f"q{t}", f"z{t}", "inference") if posterior else Edge(f"p{t}", f"z{t}", "prior")
+        )
+        graph.edges.append(origin)
+        # g_t = LSTM_theta(h_{t-1}, c_{t-1}, z_t)
+        seen = [f"enc{t}", f"c{t}", f"z{t}", f"lstm{t - 1}"]
+        graph.add("lstm", t, r"\mathrm{LSTM}_\theta", "generation", *seen)
+        if t >= n_past or z == "posterior":  # x^_t = Dec(g_t, skips)
+            graph.add("dec", t, r"\mathrm{Dec}", "generation", f"lstm{t}")
+            graph.edges.append(Edge(f"enc{min(t, skips[skip])}", f"dec{t}", "skip"))
+            graph.add("x^", t, rf"\hat{{x}}_{{{t}}}", "predicted", f"dec{t}")
+    return graph
+
+
+def model_graph(title: str = "", notes: Sequence[str] = (), **rollout: object) -> LabFigure:
+    """The graph of a rollout as a figure.
+
+    Args:
+        title: text above it.
+        notes: lines below it, such as the equations; `$...$` is set as mathematics.
+        rollout: the arguments of `unrolled_graph`.
+    """
+    return draw_graph(unrolled_graph(**rollout), title, notes)  # type: ignore[arg-type]
 
 
 def draw_graph(graph: UnrolledGraph, title: str = "", notes: Sequence[str] = ()) -> LabFigure:
-    """Draws a graph: a column a step, what is fed at its foot, what is made at its head.
+    """Draws a graph: a column for each step, its inputs at the bottom, its prediction at the top.
 
-    Args:
-        graph: made by `unrolled_graph`.
-        title: said above it.
-        notes: lines under it, such as the equations; `$...$` is set as mathematics.
-
-    Returns:
-        figure: grey circles are given, white ones made; arrows of inference are dashed.
+    Grey circles are given, white ones are computed. Arrows of inference are dashed.
     """
-    left, right = PITCH - 1.9, PITCH * graph.steps + 1.9
-    low, high = _foot(graph) - 0.75, LEVELS["made"] + 1.0
-    width = 8.0 if graph.steps <= 5 else 8.0 * graph.steps / 5
+    left, right, low, high = COLUMN - 1.9, COLUMN * graph.steps + 1.9, -1.7, 6.35
+    width = 8.0 * max(1.0, graph.steps / 5)
     inch = width / (right - left)
     head, foot = (0.36 if title else 0.1), 0.5 + 0.24 * len(notes)
+    tall = inch * (high - low) + head + foot
     with style.use_style():
-        tall = inch * (high - low) + head + foot
         figure = LabFigure(figsize=(width, tall))
         axes = figure.add_axes((0, foot / tall, 1, inch * (high - low) / tall))
         axes.set(xlim=(left, right), ylim=(low, high))
         axes.set_axis_off()
-        _bands(axes, graph, low, high)
-        for edge in graph.edges:
-            _draw_edge(axes, graph, edge)
+        _draw_background(axes, graph, low, high)
+        shapes = {name: axes.add_patch(_shape(node)) for name, node in graph.nodes.items()}
         for node in graph.nodes.values():
-            _draw_node(axes, node)
-        if title:
-            figure.text(0.02, 1 - 0.1 / tall, title, va="top", fontsize=12, fontweight="bold")
-        _legend(figure, graph, foot / tall)
+            text = f"${node.text}$"
+            axes.text(node.x, node.y - 0.02, text, ha="center", va="center", fontsize=10, zorder=4)
+        for edge in graph.edges:
+            axes.add_patch(_arrow(graph, edge, shapes))
+        figure.text(0.02, 1 - 0.1 / tall, title, va="top", fontsize=12, fontweight="bold")
         for line, note in enumerate(notes):
-            at = foot - 0.52 - 0.24 * line
-            figure.text(0.02, at / tall, note, fontsize=9.5, va="center")
+            figure.text(0.02, (foot - 0.52 - 0.24 * line) / tall, note, fontsize=9.5, va="center")
+        used = {edge.kind for edge in graph.edges}
+        lines = [
+            Line2D([], [], color=color, linestyle=dashes, label=text)
+            for kind, (color, dashes, text) in COLORS.items()
+            if kind in used
+        ]
+        dot = {"marker": "o", "markersize": 9, "linestyle": "", "markeredgecolor": style.INK}
+        for text, fill in (("given", GIVEN), ("computed", style.PAPER)):
+            lines.append(Line2D([], [], markerfacecolor=fill, label=text, **dot))
+        place = {"loc": "upper left", "bbox_to_anchor": (0.01, foot / tall), "borderaxespad": 0.3}
+        figure.legend(
+            handles=lines, ncols=len(lines), columnspacing=0.9, handlelength=1.6,
+            handletextpad=0.4, **place,
+        )  # fmt: skip
     return figure
 
 
 def figure_svg(figure: Figure) -> bytes:
-    """The figure as an SVG, its letters as outlines so that it looks alike everywhere; the same
-    figure makes the same bytes."""
+    """The figure as an SVG with its letters as outlines; the same figure makes the same bytes."""
     buffer = io.BytesIO()
     with style.use_style(), mpl.rc_context({"svg.hashsalt": "labkit", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
-def _foot(graph: UnrolledGraph) -> float:
-    return min(node.y for node in graph.nodes.values())
-
-
-def _bands(axes: Axes, graph: UnrolledGraph, low: float, high: float) -> None:
-    """A ground behind the steps whose frame is known, and another behind those predicted."""
-    parts = (
-        ("context", 1, graph.n_past - 1, style.CONTEXT),
-        ("predicted", graph.n_past, graph.steps, style.BLUE),
-    )
-    for word, first, last, color in parts:
-        if last < first:
-            continue
-        left, right = PITCH * (first - 0.5) + 0.06, PITCH * (last + 0.5) - 0.06
-        box = (left, low + 0.1), right - left, high - low - 0.2
-        axes.add_patch(Rectangle(*box, facecolor=color, alpha=0.07, linewidth=0, zorder=0))
-        axes.text(left + 0.12, high - 0.2, word, color=color, va="top", fontsize=10)
+def _draw_background(axes: Axes, graph: UnrolledGraph, low: float, high: float) -> None:
+    """The steps whose frame is known stand on grey, the predicted ones on blue."""
     for t in range(1, graph.steps + 1):
-        right = PITCH * (t + 0.5) - 0.2
+        word, color = ("context", style.CONTEXT) if t < graph.n_past else ("predicted", style.BLUE)
+        left = COLUMN * (t - 0.5) + 0.03
+        box = Rectangle((left, low + 0.1), COLUMN - 0.06, high - low - 0.2)
+        box.set(facecolor=color, alpha=0.07, linewidth=0, zorder=0)
+        axes.add_patch(box)
+        axes.text(left + 0.12, high - 0.2, word, color=color, va="top", fontsize=10)
+        right = left + COLUMN - 0.2
         axes.text(right, high - 0.2, f"$t = {t}$", va="top", ha="right", fontsize=10)
 
 
-def _draw_node(axes: Axes, node: Node) -> None:
-    color = {"inference": LINES["inference"][0], "prior": LINES["prior"][0]}.get(
-        node.kind, style.INK
-    )
-    if node.is_box:
-        corner = node.x - WIDE / 2, node.y - HIGH / 2
-        shape = FancyBboxPatch(
-            corner,
-            WIDE,
-            HIGH,
-            boxstyle="round,pad=0,rounding_size=0.1",
-            facecolor=style.PAPER,
-            edgecolor=color,
-            linestyle="--" if node.kind == "inference" else "-",
-            linewidth=1.2,
-            zorder=3,
-        )
-    else:
-        shape = Circle(
-            (node.x, node.y),
-            RADIUS,
-            facecolor=_FILLS[node.kind],
-            edgecolor=color,
-            linewidth=1.2,
-            zorder=3,
-        )
-    axes.add_patch(shape)
-    # An upright letter with a hat hangs low: centre on the letter, not on its box.
-    axes.text(
-        node.x, node.y - 0.02, f"${node.text}$", ha="center", va="center", fontsize=10, zorder=4
-    )
+def _shape(node: Node) -> Patch:
+    color, dashes, _ = COLORS.get(node.kind, COLORS["generation"])
+    look = {"facecolor": GIVEN if node.kind == "given" else style.PAPER, "edgecolor": color}
+    look |= {"linestyle": dashes, "linewidth": 1.2, "zorder": 3}
+    if not node.is_box:
+        return Circle((node.x, node.y), 0.36, **look)
+    corner = node.x - 0.58, node.y - 0.28
+    return FancyBboxPatch(corner, 1.16, 0.56, boxstyle="round,pad=0,rounding_size=0.1", **look)
 
 
-def _draw_edge(axes: Axes, graph: UnrolledGraph, edge: Edge) -> None:
+def _arrow(graph: UnrolledGraph, edge: Edge, shapes: dict[str, Patch]) -> FancyArrowPatch:
+    """An arrow from rim to rim: matplotlib cuts it where it enters the two shapes."""
     source, target = graph.nodes[edge.source], graph.nodes[edge.target]
-    color, dashes, _ = LINES[edge.kind]
-    points = _route(edge, source, target)
-    axes.add_patch(
-        FancyArrowPatch(
-            path=_rounded(points),
-            arrowstyle="-|>,head_length=4,head_width=2.2",
-            color=color,
-            linestyle=dashes,
-            linewidth=1.3,
-            zorder=2 if edge.kind in ("skip", "feedback") else 2.5,
-            shrinkA=0,
-            shrinkB=0,
-        )
-    )
-    if edge.text:
-        (x0, y0), (x1, y1) = points[0], points[-1]
-        apart = 0.12 if x0 == x1 else -0.1  # right of a line that stands, left of one that leans
-        place = {"ha": "left" if apart > 0 else "right", "va": "center"}
-        high = 0.5 * (y0 + y1) + (0.13 if apart > 0 else 0.04)
-        axes.text((x0 + x1) / 2 + apart, high, f"${edge.text}$", fontsize=9, color=color, **place)
-
-
-Point = tuple[float, float]
-
-
-def _route(edge: Edge, source: Node, target: Node) -> list[Point]:
-    """The corners of an arrow, from rim to rim."""
-    if edge.kind == "feedback":
-        # Along the channel between two columns.
-        channel = PITCH * (source.step + 0.5)
-        return [
-            (source.x + RADIUS, source.y),
-            (channel, source.y),
-            (channel, target.y),
-            (target.x - RADIUS, target.y),
-        ]
+    color, dashes, _ = COLORS[edge.kind]
     if edge.kind == "skip":
-        up = source.x - 0.4
-        start = up, source.y + HIGH / 2
-        if source.step == target.step:
-            return [start, (up, target.y), (target.x - WIDE / 2, target.y)]
-        bus, enter = target.y - 0.68, target.x - 0.4
-        return [start, (up, bus), (enter, bus), (enter, target.y - HIGH / 2)]
-    if edge.kind == "prior" and source.step != target.step and source.y != target.y:
-        # From beside the posterior to its place: under it, and up between the columns.
-        bend = PITCH * (source.step + 0.5) + 0.14
-        start, stop = (_rim(source, 1), source.y), (_rim(target, -1), target.y)
-        return [start, (bend, source.y), (bend, target.y), stop]
-    if edge.kind == "prior" and source.is_box and source.x < target.x and source.y > target.y:
-        # Between the frame and the condition, down to the prior.
-        lane, aim = target.step * PITCH - 0.5, target.y + 0.15
-        start = lane, source.y - HIGH / 2
-        if _rim(target, -1) < lane:
-            return [start, (lane, target.y + HIGH / 2)]
-        return [start, (lane, aim), (_rim(target, -1), aim)]
-    if source.y == target.y:
-        return [(_rim(source, 1), source.y), (_rim(target, -1), target.y)]
-    up = 1 if target.y > source.y else -1
-    return [_leave(source, target, up), _enter(source, target, up)]
-
-
-def _rim(node: Node, side: int) -> float:
-    return node.x + side * (WIDE / 2 if node.is_box else RADIUS)
-
-
-def _leave(source: Node, target: Node, up: int) -> Point:
-    """Where an arrow leaves: from the middle of a box's edge, from a circle towards its aim."""
-    if source.is_box:
-        return source.x + (0.3 if target.x > source.x else 0) * (up < 0), source.y + up * HIGH / 2
-    dx, dy = target.x - source.x, target.y - source.y
-    far = (dx**2 + dy**2) ** 0.5
-    return source.x + RADIUS * dx / far, source.y + RADIUS * dy / far
-
-
-def _enter(source: Node, target: Node, up: int) -> Point:
-    """Where it arrives: at a box's edge towards the side it comes from."""
-    if not target.is_box:
-        return target.x, target.y - up * RADIUS
-    lean = max(-0.36, min(0.36, 0.42 * (source.x - target.x)))
-    return target.x + lean, target.y - up * HIGH / 2
-
-
-def _rounded(points: Sequence[Point], radius: float = 0.16) -> Path:
-    """A line through the points, with round corners."""
-    corners: list[Point] = [points[0]]
-    codes = [Path.MOVETO]
-    for before, here, after in zip(points, points[1:], points[2:], strict=False):
-        corners += [_towards(here, before, radius), here, _towards(here, after, radius)]
-        codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
-    return Path([*corners, points[-1]], [*codes, Path.LINETO])
-
-
-def _towards(start: Point, end: Point, far: float) -> Point:
-    dx, dy = end[0] - start[0], end[1] - start[1]
-    share = min(0.5, far / max((dx**2 + dy**2) ** 0.5, 1e-9))
-    return start[0] + share * dx, start[1] + share * dy
-
-
-def _legend(figure: LabFigure, graph: UnrolledGraph, top: float) -> None:
-    """What the arrows and the circles mean: of those that are there."""
-    used = {edge.kind for edge in graph.edges}
-    handles = [
-        Line2D([], [], color=color, linestyle=dashes, linewidth=1.6, label=text)
-        for kind, (color, dashes, text) in LINES.items()
-        if kind in used
-    ]
-    for text, fill in (("given", _FILLS["given"]), ("made", style.PAPER)):
-        look = {"marker": "o", "markersize": 9, "linestyle": "", "markeredgecolor": style.INK}
-        handles.append(Line2D([], [], markerfacecolor=fill, label=text, **look))
-    place = {"loc": "upper left", "bbox_to_anchor": (0.015, top), "borderaxespad": 0.3}
-    figure.legend(
-        handles=handles,
-        ncols=len(handles),
-        columnspacing=1.1,
-        handlelength=1.7,
-        handletextpad=0.4,
-        **place,
+        left, corner, below = source.x - 0.4, target.x - 0.4, target.y - 0.55
+        # into the decoder's side, or along the line below the decoders
+        near = [(left, target.y), (target.x - 0.58, target.y)]
+        far = [(left, below), (corner, below), (corner, target.y - 0.28)]
+        way = [(left, source.y + 0.28), *(near if source.step == target.step else far)]
+    elif edge.kind == "feedback" and source.kind == "predicted":  # down between two columns
+        lane = COLUMN * (source.step + 0.5)
+        way = [(source.x + 0.36, source.y), (lane, source.y), (lane, target.y)]
+        way += [(target.x - 0.36, target.y)]
+    else:
+        way = [(source.x, source.y), (target.x, target.y)]
+    ends = {"patchA": shapes[edge.source], "patchB": shapes[edge.target]}
+    straight = {"posA": way[0], "posB": way[1], **ends}
+    return FancyArrowPatch(
+        **(straight if len(way) == 2 else {"path": Path(way)}),
+        arrowstyle="-|>,head_length=4,head_width=2.2",
+        color=color,
+        linestyle=dashes,
+        linewidth=1.3,
+        joinstyle="round",
+        zorder=2,
     )
