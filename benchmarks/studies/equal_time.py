@@ -41,8 +41,10 @@ from labkit.model import kl_divergence
 from labkit.presets import preset
 from labkit.training import read_history
 from labkit.training.checkpoint import load_model
-from labkit.training.run import TrainingSetup, train
+from labkit.training.loss_step import batch_losses
+from labkit.training.run import train
 from labkit.training.schedules import teacher_forcing_ratio
+from labkit.training.setup import TrainingSetup
 
 # Each variant: a preset, and what is changed in it.
 Changes = tuple[str, dict[str, Any]]
@@ -115,14 +117,14 @@ SLOW = 5.0
 
 def updates_in(config: Config, minutes: float) -> int:
     """How many updates fit into the minutes."""
-    task = TrainingSetup(config, torch.device("cpu"))
+    setup = TrainingSetup(config, torch.device("cpu"))
     spent = {}
     for forced in (1.0, 0.0):
-        weights = {"kl_weight": 1e-5, "teacher_forcing_ratio": forced}
+        schedule = {"kl_weight": 1e-5, "teacher_forcing_ratio": forced}
         times = []
-        for number, batch in enumerate(task.batches(range(6))):
+        for number, batch in enumerate(setup.batches(range(6))):
             start = time.perf_counter()
-            task.losses(batch, number, weights)["loss"].backward()
+            batch_losses(setup, batch, number, schedule)["loss"].backward()
             times.append(time.perf_counter() - start)
             if times[-1] > SLOW:
                 break

@@ -140,14 +140,10 @@ def _ours(job: Job, device: torch.device) -> tuple[float, float, bool, str]:
             validation_clips=1,
         ),
     )
-    task = TrainingSetup(config, device, acceleration=acceleration)
+    setup = TrainingSetup(config, device, acceleration=acceleration)
     with tempfile.TemporaryDirectory(prefix="labkit_training_") as run:
-        trainer = TrainingLoop(
-            task, config.training, Path(run), acceleration=acceleration, callbacks=[stopwatch]
-        )
-        trainer.fit()
-        name = type(trainer.optimizer).__name__
-    how = acceleration.sentence(name, task.clips_are)
+        TrainingLoop(setup, Path(run), callbacks=[stopwatch]).fit()
+    how = acceleration.sentence(type(setup.optimizer).__name__, setup.clips_in_words)
     return stopwatch.seconds(), stopwatch.peak, acceleration.bf16, how
 
 

@@ -83,19 +83,19 @@ class Follower:
         self.trainer: TrainingLoop | None = None
         """whose weights are judged: those it keeps for use"""
 
-    def on_update(self, told: Update) -> None:
+    def on_update(self, update: Update) -> None:
         """Looks.
 
         Raises:
             TimeIsUp: the last judging is done.
         """
-        trainer, last = self.trainer, told.number == told.total
-        if trainer is None or (told.number % self.every and not last):
+        trainer, last = self.trainer, update.number == update.total
+        if trainer is None or (update.number % self.every and not last):
             return
-        with trainer.acceleration.eager():
-            self.judge.look(trainer.judged, self.device, told.number)
-            if last and self.judge.curve.updates[-1:] != [told.number]:
-                self.judge.judge(trainer.judged, self.device, told.number)
+        with trainer.setup.acceleration.eager():
+            self.judge.look(trainer.setup.validated_model, self.device, update.number)
+            if last and self.judge.curve.updates[-1:] != [update.number]:
+                self.judge.judge(trainer.setup.validated_model, self.device, update.number)
         if last or self.judge.is_over:
             raise TimeIsUp
 
@@ -135,8 +135,8 @@ def make_trainer(
     config: Config, acceleration: Acceleration, run: Path, callbacks: Sequence[Callback]
 ) -> TrainingLoop:
     """What `labkit train` would run."""
-    task = TrainingSetup(config, acceleration.device, acceleration=acceleration)
-    return TrainingLoop(task, config.training, run, acceleration=acceleration, callbacks=callbacks)
+    setup = TrainingSetup(config, acceleration.device, acceleration=acceleration)
+    return TrainingLoop(setup, run, callbacks=callbacks)
 
 
 def stretched(config: Config, seconds: float, device: torch.device) -> Config:

@@ -1,5 +1,5 @@
-"""Files of a run: the checkpoint a resume needs, and the weights for use. Written whole or not
-at all; read without executing anything that is in them.
+"""The files of a run: the checkpoint that a resume needs, and the weights for use. They are written
+whole or not at all, and read without executing anything in them.
 
 Where weights are averaged over time, `model.safetensors` holds the average, which is what is
 evaluated; the weights themselves are in `checkpoint.pt`, as "module", beside the "average".
@@ -26,8 +26,7 @@ from labkit.errors import RunError
 from labkit.fields import differences
 from labkit.files import write_whole
 from labkit.model import VideoCVAE
-from labkit.training.history import HISTORY, EpochRow
-from labkit.training.timing import TIMING
+from labkit.training.history import HISTORY, TIMING, EpochRow
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
@@ -36,7 +35,7 @@ CONFIG = "config.json"
 
 @dataclass
 class Progress:
-    """Where a training stands, besides its tensors."""
+    """The state of a training, without its tensors."""
 
     update: int = 0
     """updates done"""
@@ -47,13 +46,13 @@ class Progress:
     sums: dict[str, float] = field(default_factory=dict)
     """of each figure over the current epoch's updates"""
     summed: int = 0
-    """how many updates that are"""
+    """number of those updates"""
     displaced: torch.Tensor | None = None
-    """the bytes of the best weights, while those of a training that ran out of time are in their
-    place; None where they are in it"""
+    """the bytes of the best weights, while `model.safetensors` holds those of a training that ran
+    out of time; None otherwise"""
 
     def add(self, values: dict[str, float]) -> None:
-        """Takes the figures of one more update."""
+        """Adds the figures of one more update."""
         self.sums = {name: self.sums.get(name, 0.0) + value for name, value in values.items()}
         self.summed += 1
 
@@ -62,12 +61,12 @@ class Progress:
         return {name: total / self.summed for name, total in self.sums.items()}
 
     def finish_epoch(self, row: EpochRow) -> None:
-        """Takes the epoch's row, and begins the next."""
+        """Adds the epoch's row to the history, and begins the next epoch."""
         self.rows.append(row)
         self.sums, self.summed = {}, 0
 
     def displace(self, run: Path) -> None:
-        """Remembers the best weights' file, which is about to be replaced for the time being."""
+        """Stores the bytes of the best weights' file, which is about to be replaced for a while."""
         file = run / WEIGHTS
         if file.is_file():
             self.displaced = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
@@ -80,29 +79,30 @@ class Progress:
 
 
 def clear_unfinished(run: Path) -> None:
-    """Clears away what writers that were killed have left."""
+    """Removes the temporary files of writers that were killed."""
     for name in (CHECKPOINT, WEIGHTS, HISTORY, TIMING, CONFIG):
         for unfinished in run.glob(f".{name}.*.tmp"):
             unfinished.unlink(missing_ok=True)
 
 
 def save_progress(run: Path, tensors: dict[str, Any], progress: Progress) -> None:
-    """Writes the checkpoint of a training: module, average and optimizer, and where it stands."""
-    told = {**vars(progress), "rows": [vars(row) for row in progress.rows]}
-    save_checkpoint(run, {**tensors, **told})
+    """Writes the checkpoint of a training: module, average, optimizer, and its progress."""
+    values = {**vars(progress), "rows": [vars(row) for row in progress.rows]}
+    save_checkpoint(run, {**tensors, **values})
 
 
 def load_progress(run: Path) -> tuple[dict[str, Any], Progress]:
-    """What `save_progress` wrote.
+    """Reads what `save_progress` wrote.
 
     Raises:
         RunError: there is none, it is damaged, or another version of labkit wrote it.
     """
     state = load_checkpoint(run)
     try:
-        told = {item.name: state.pop(item.name) for item in dataclasses.fields(Progress)}
-        told["rows"] = [EpochRow(**row) for row in told["rows"]]
-        return {name: state[name] for name in ("module", "average", "optimizer")}, Progress(**told)
+        values = {item.name: state.pop(item.name) for item in dataclasses.fields(Progress)}
+        values["rows"] = [EpochRow(**row) for row in values["rows"]]
+        tensors = {name: state[name] for name in ("module", "average", "optimizer")}
+        return tensors, Progress(**values)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"a checkpoint of another version of labkit ({error})",
@@ -112,7 +112,7 @@ def load_progress(run: Path) -> tuple[dict[str, Any], Progress]:
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
-    """Replaces the run's checkpoint; the old one stays good until the new one is on disk."""
+    """Replaces the run's checkpoint. The old one stays until the new one is complete on disk."""
     packed = io.BytesIO()
     torch.save(state, packed)
     write_whole(run / CHECKPOINT, packed.getvalue())
@@ -139,8 +139,8 @@ def load_checkpoint(run: Path) -> dict[str, Any]:
 
 
 def save_model(model: VideoCVAE, file: Path) -> None:
-    """Writes the weights as safetensors, with the shape of the model they are of. The whole
-    config goes beside them as `config.json`."""
+    """Writes the weights as safetensors, with the settings of their model as metadata. The whole
+    config is beside them as `config.json`."""
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     write_whole(file, serialize(tensors, {"shape": json.dumps(_shape(model))}))
 
@@ -178,15 +178,15 @@ def load_model(run: Path | str, device: str | torch.device = "cpu") -> tuple[Vid
 
 
 def _shape(model: VideoCVAE) -> dict[str, Any]:
-    """What weights must agree in to mean the same in another model."""
+    """The settings that must agree where weights are loaded into a model."""
     return {"model": dataclasses.asdict(model.config), "condition_size": model.condition_size}
 
 
 def _stored_shape(file: Path) -> dict[str, Any]:
-    """What `save_model` wrote of it; empty where another program wrote the file."""
+    """The metadata that `save_model` wrote; empty where another program wrote the file."""
     with safe_open(file, framework="pt") as opened:
         stored = json.loads((opened.metadata() or {}).get("shape", "{}"))
     if stored:
-        # An option that is younger than the file had no other value than its default.
+        # An option that did not exist when the file was written had its default value.
         stored["model"] = {**dataclasses.asdict(ModelConfig()), **stored["model"]}
     return stored

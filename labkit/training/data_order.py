@@ -1,7 +1,7 @@
-"""The order of the data and of every random draw: pure functions of the seed and the update.
+"""The order of the data, and the seed of every random draw: pure functions of seed and update.
 
-Nothing here remembers anything, so a resumed run sees what an uninterrupted one would have seen,
-and several processes that share a batch need not talk about it.
+Nothing here has a state. So a resumed run gets the same batches as an uninterrupted one, and
+processes that share a batch need not communicate about it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _permutation(seed: int, number: int, length: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows of a joint batch one process sees in one of its parts."""
+    """The rows of a joint batch that one process gets in one of the batch's parts."""
 
     first: int
     count: int
@@ -49,14 +49,15 @@ class Rows:
 
 
 class UpdateSampler(Sampler[list[int]]):
-    """The batch of each update: cuts from an endless row of permutations of the windows, so
-    every window comes equally often and a data set smaller than a batch serves too.
+    """The batch of each update. The windows are permuted again and again; the permutations, one
+    after another, are cut into batches. So every window comes equally often, and a data set may
+    be smaller than a batch.
 
     Several processes (`rank` of `world`) share one joint batch, which does not depend on their
-    number: each takes its own equal share of the rows, and the shares, put together in the order
-    of the ranks, are the joint batch. The mean of the ranks' gradients is then the gradient of
-    the joint batch. Where gradients are accumulated that is so of each part of the batch, and a
-    process's windows are its shares of the parts, one after another.
+    number. Each takes an equal share of the rows; the shares in the order of the ranks are the
+    joint batch. So the mean of the ranks' gradients is the gradient of the joint batch. Where
+    gradients are accumulated this holds for each part of the batch, and a process's windows are
+    its shares of the parts, one after another.
     """
 
     def __init__(
@@ -79,8 +80,8 @@ class UpdateSampler(Sampler[list[int]]):
                 may be set anew between two passes of one DataLoader, which keeps its workers.
             rank: number of this process, from 0.
             world: number of processes.
-            parts: into how many the joint batch is cut before the processes share each of them,
-                for gradients that are accumulated.
+            parts: number of parts of the joint batch, for accumulated gradients; the processes
+                share each part.
 
         Raises:
             ConfigError: the data set is empty, the batch cannot be divided evenly among the

@@ -1,7 +1,7 @@
-"""How the arithmetic is done on the device at hand. Nothing here changes what is computed, but
-for the rounding of bf16.
+"""How a training uses its device: precision, memory layout, optimizer kernel, compilation.
 
-Measured choices are in TrainingConfig's `auto`: what is fastest where. Every one can be set.
+Nothing here changes what is computed, apart from the rounding of bf16. `auto` in TrainingConfig
+takes what was measured as fastest on that kind of device; every choice can be set.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Acceleration:
     """the optimizer as one kernel"""
     compiled: bool = False
     graphs: bool = False
-    """what is compiled is replayed as CUDA graphs"""
+    """compiled code is replayed as CUDA graphs"""
     refused: str = ""
-    """why something that was asked for is left out; empty where nothing is"""
+    """why a requested option is not used; empty where all are"""
 
     @classmethod
     def choose(cls, training: TrainingConfig, device: torch.device, world: int = 1) -> Acceleration:
-        """What the config asks for, with `auto` decided for this device.
+        """The config's choices, with `auto` decided for this device.
 
         Args:
             training: precision, channels_last, fused_optimizer, compile and cuda_graphs.
@@ -62,7 +62,7 @@ class Acceleration:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def place(self, module: nn.Module) -> None:
-        """Moves the module to the device, in the layout chosen."""
+        """Moves the module to the device, in the chosen memory layout."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         module.to(self.device, memory_format=layout)
 
@@ -78,24 +78,24 @@ class Acceleration:
         )
 
     def compile(self, *modules: nn.Module) -> None:
-        """Compiles the forward passes of these modules, where that was chosen; they are compiled
-        when they are first called."""
+        """Compiles the forward passes of these modules, where that was chosen. The compilation runs
+        at their first call."""
         if not self.compiled:
             return
-        # Graphs are recorded for fixed shapes, of which a rollout has a few.
+        # Graphs are recorded for fixed shapes; a rollout has a few.
         options = {"mode": "reduce-overhead", "dynamic": False} if self.graphs else {}
         for module in modules:
             module.compile(**options)
 
     def eager(self) -> contextlib.AbstractContextManager[None]:
-        """A context in which compiled modules run as they were written: a validation's shapes are
-        its own, and are not worth a compilation."""
+        """A context in which compiled modules run uncompiled: a validation has other shapes, which
+        are not worth a compilation."""
         if not self.compiled:
             return contextlib.nullcontext()
         return torch.compiler.set_stance("force_eager")
 
     def kernels(self) -> contextlib.AbstractContextManager[None]:
-        """A context for the whole training: on a GPU cuDNN tries its kernels once and keeps the
+        """A context for the whole training: on a GPU cuDNN measures its kernels once and uses the
         fastest."""
         if self.device.type != "cuda":
             return contextlib.nullcontext()
@@ -103,16 +103,16 @@ class Acceleration:
 
     @property
     def metrics_interval(self) -> int:
-        """Updates between two looks at the losses: a CPU has them at once, a GPU would have to
-        be waited for."""
+        """Updates between two readings of the losses: every update on a CPU; 20 on a GPU, since to
+        read is to wait for the device."""
         return 1 if self.device.type == "cpu" else 20
 
     def sentence(self, optimizer: str, clips: str, world: int = 1) -> str:
-        """What was chosen, in one line.
+        """The choices, in one line.
 
         Args:
             optimizer: its name.
-            clips: where the clips are.
+            clips: where the clips are, in words.
             world: number of processes.
         """
         threads = torch.get_num_threads()
@@ -136,8 +136,7 @@ class Acceleration:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 is arithmetic of the device's own, and not imitated: on other CPUs it is
-    slower than fp32."""
+    """Whether the device computes in bf16 itself. Where bf16 is emulated it is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
@@ -149,11 +148,11 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def why_not_compile(device: torch.device) -> str:
-    """Tries torch.compile on one line; returns a sentence where it fails, such as for want of a
-    compiler, and nothing where it works."""
+    """Tries torch.compile on one line. Returns a sentence where it fails, for example because there
+    is no compiler, and an empty string where it works."""
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
-    except Exception as error:  # whatever a compiler, or the want of one, brings forth
+    except Exception as error:  # a compiler, or a missing one, may raise anything
         kind = type(error).__name__
         return f"torch.compile does not work here ({kind}), so nothing is compiled"
     return ""

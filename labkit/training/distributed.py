@@ -1,10 +1,10 @@
-"""Several processes that train one model: torchrun starts them, here they find one another.
+"""Several processes that train one model. torchrun starts them; here they connect.
 
     torchrun --nproc-per-node 8 -m labkit train course
 
 Each process sees its share of every joint batch; DistributedDataParallel averages the gradients,
-so that all make the same update; the first one writes. What is drawn is drawn for the joint batch,
-so the number of processes changes nothing but the order of a few sums.
+so that all make the same update. Only the first process writes. Every draw is made for the joint
+batch, so the number of processes changes nothing but the order of a few sums.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ from labkit.training.signals import TrainingStopped
 Result = TypeVar("Result")
 
 ENDED = "ended"
-"""what the store counts"""
+"""name of the counter in the store"""
 
 PATIENCE = timedelta(hours=1)
-"""How long processes wait for one another, such as for the first one's validation."""
+"""how long processes wait for one another, such as for the validation by the first"""
 
 
 class Processes:
-    """This process among those of a training. A context manager: however it ends, all end, and
-    one of them alone says why."""
+    """This process among those of a training. As a context manager it ends all of them when one
+    fails, and only one of them reports the error."""
 
     def __init__(self, rank: int = 0, world: int = 1, store: dist.Store | None = None) -> None:
         """
         Args:
             rank: number of this process, from 0; the first one writes.
             world: how many there are.
-            store: where a process leaves word for the others.
+            store: shared by the processes.
         """
         self.rank, self.world, self._store = rank, world, store
 
     @classmethod
     def join(cls, device: torch.device) -> Processes:
-        """Meets the others that torchrun started; alone where it started none.
+        """Connects to the other processes that torchrun started; a single process without torchrun.
 
         Args:
-            device: a process on a GPU talks by NCCL, one on a CPU by gloo.
+            device: processes on GPUs communicate by NCCL, those on CPUs by gloo.
         """
         if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not dist.is_torchelastic_launched():
             return cls()
         store, rank, world = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
-        # What processes tell one another of files and signals goes by gloo in any case.
+        # Messages on files and signals use gloo in any case.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
         own = dist.PrefixStore("labkit", store)
@@ -71,7 +71,7 @@ class Processes:
         return self.rank == 0
 
     def mean(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """The mean over all processes, without a gradient; the values themselves of one alone."""
+        """The mean over all processes, without a gradient."""
         if self.world == 1:
             return values.detach()
         values = values.detach().clone()
@@ -82,24 +82,24 @@ class Processes:
         """The highest of each number over all processes."""
         if self.world == 1:
             return list(numbers)
-        told = torch.tensor(numbers, dtype=torch.int64)
-        dist.all_reduce(told, dist.ReduceOp.MAX)
-        return told.tolist()
+        shared = torch.tensor(numbers, dtype=torch.int64)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return shared.tolist()
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Waits until all processes have come here."""
         self.highest(0)
 
     def of_first(self, make: Callable[[], Result]) -> Result:
-        """What the first process makes, in all of them."""
+        """Calls `make` in the first process, and returns its result in all of them."""
         made = [make() if self.is_first else None]
         if self.world > 1:
             dist.broadcast_object_list(made, src=0)
         return made[0]
 
     def shared(self, module: nn.Module, call: Callable[..., Any]) -> Callable[..., Any]:
-        """`call`, which uses the module: after a backward pass through its result the module's
-        gradients are the means over all processes. Of one process, `call` itself."""
+        """`call`, which uses the module, wrapped so that after a backward pass through its result
+        the module's gradients are the means over all processes. For one process, `call` itself."""
         if self.world == 1:
             return call
         return DistributedDataParallel(_Call(module, call))
@@ -118,7 +118,7 @@ class Processes:
         if error is None:
             dist.destroy_process_group()
             return
-        # The first to come here speaks; the others fail by it, or for the same reason.
+        # The first process to come here reports; the others fail because of it, or with it.
         lost = _is_lost_connection(error)
         if not lost and not isinstance(error, LabkitError | TrainingStopped):
             return
@@ -131,16 +131,16 @@ class Processes:
             ) from None
 
     def _ended(self) -> int:
-        """How many processes have ended in trouble, this one included."""
+        """How many processes have failed, this one included."""
         assert self._store is not None
         try:
             return self._store.add(ENDED, 1)
-        except (RuntimeError, OSError):  # the store has gone with the process that kept it
+        except (RuntimeError, OSError):  # the process that held the store has ended
             return 2
 
 
 class _Call(nn.Module):
-    """A call as a module, since DistributedDataParallel wraps no less."""
+    """A call as a module, since DistributedDataParallel wraps modules only."""
 
     def __init__(self, module: nn.Module, call: Callable[..., Any]) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class _Call(nn.Module):
 
 
 def unsynchronised(call: Callable[..., Any]) -> contextlib.AbstractContextManager[None]:
-    """Gradients stay each process's own: for all parts of a batch but its last."""
+    """A context without averaging of gradients: for all parts of a batch but its last."""
     if isinstance(call, DistributedDataParallel):
         return call.no_sync()
     return contextlib.nullcontext()
@@ -164,12 +164,12 @@ def _is_lost_connection(error: BaseException) -> bool:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The GPU that is this process's own, by torchrun's LOCAL_RANK; a CPU as it is."""
+    """This process's GPU, by torchrun's LOCAL_RANK; a CPU is returned as it is."""
     if device.type != "cuda" or device.index is not None:
         return device
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def speaks() -> bool:
-    """Whether this process is the one that prints: torchrun's first, or the only one."""
+    """Whether this process prints: the first of torchrun's, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0

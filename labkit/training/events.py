@@ -1,25 +1,24 @@
-"""What a training tells those who watch it: a progress bar, TensorBoard, a figure, a warning."""
+"""What a training reports while it runs, and the interface of the callbacks that receive it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
-if TYPE_CHECKING:
-    from labkit.training.history import EpochRow
-    from labkit.training.latent_use import LatentUse
+from labkit.training.history import EpochRow
+from labkit.training.latent_use import LatentUse
 
 
 @dataclass(frozen=True)
 class Update:
-    """One update of the weights, just done."""
+    """One finished update of the weights."""
 
     number: int
-    """updates done so far, this one included, counted from the start of the whole training"""
+    """updates done so far, including this one, counted from the start of the whole training"""
     total: int
     """updates of the whole training"""
     epoch: int
@@ -28,18 +27,18 @@ class Update:
     """epochs of the whole training"""
     values: Mapping[str, float]
     """loss, reconstruction, kl, gradient_norm (before clipping)"""
-    weights: Mapping[str, float]
+    schedule: Mapping[str, float]
     """kl_weight, teacher_forcing_ratio, learning_rate"""
     clips: int
-    """windows the update saw: the joint batch of all processes"""
+    """windows in the update: the joint batch of all processes"""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """A few validation clips and what the model made of them, the context frames in front."""
+    """A few validation clips and their predictions, both with the context frames in front."""
 
     truth: UInt8[np.ndarray, "N T 3 H W"]
-    """what happened, 0..255"""
+    """the recorded frames, 0..255"""
     prediction: UInt8[np.ndarray, "N T 3 H W"]
     """free-running, one sample from the prior"""
     n_past: int
@@ -48,10 +47,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """One epoch, just done and saved. It is told on rank 0 only."""
+    """One epoch that is finished and saved. Only the process of rank 0 reports it."""
 
     rows: Sequence[EpochRow]
-    """the history so far, this epoch's row the last"""
+    """the history so far; this epoch's row is the last"""
     best_psnr: float
     """dB, the best so far; -inf before the first validation"""
     latents: LatentUse | None = None
@@ -67,17 +66,17 @@ class EpochEnd:
 
 @runtime_checkable
 class Callback(Protocol):
-    """Someone who is told of a training as it runs. It never changes it."""
+    """Receives the events of a training. It never changes the training.
 
-    def on_update(self, told: Update) -> None:
-        """After each update of the weights."""
+    The callbacks of the lab: progress_bar.ProgressBar, tensorboard.TensorBoard, callbacks.Advice,
+    and views.LiveFigure in a notebook.
+    """
+
+    def on_update(self, update: Update) -> None:
+        """Called after each update of the weights."""
 
     def on_epoch(self, epoch_end: EpochEnd) -> None:
-        """After each epoch's row of the history is made and saved."""
+        """Called after each epoch, when its row of the history is saved."""
 
     def close(self) -> None:
-        """Once, when the training ends, however it ends."""
-
-
-# Who watches: progress_bar.ProgressBar, tensorboard.TensorBoard, latent_use.Advice, and in a
-# notebook views.LiveFigure. What `EpochEnd` is given beside the row: latent_use.examine.
+        """Called once at the end of the training, also after an error."""

@@ -1,5 +1,9 @@
-"""The training history: one row an epoch, `history.csv` in the run folder. It holds nothing that
-differs from one run of the same training to the next; what each epoch took is in `timing.csv`."""
+"""The training history, `history.csv` in the run folder, one row per epoch; and the seconds of each
+epoch, `timing.csv`.
+
+The history is the same for every run of the same training, however often it was interrupted.
+Seconds are not, so they have a file of their own.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from labkit.errors import RunError
 from labkit.files import write_whole
 
 HISTORY = "history.csv"
+TIMING = "timing.csv"
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,13 @@ class EpochRow:
     epoch: int
     """counted from 1"""
     updates: int
-    """weight updates done so far"""
+    """updates of the weights done so far"""
     loss: float
     """mean over the epoch's updates: reconstruction + kl_weight * kl"""
     reconstruction: float
-    """mean squared error a pixel value, of the training rollouts"""
+    """squared error, mean over pixel values, of the training rollouts"""
     kl: float
-    """nats a step, summed over latent dimensions"""
+    """nats per step, summed over latent dimensions"""
     validation_psnr: float | None
     """dB, free-running from the prior, one sample; empty where the epoch was not validated"""
     kl_weight: float
@@ -41,13 +46,13 @@ class EpochRow:
     gradient_norm: float | None = None
     """mean over the epoch's updates, before any clipping; empty in histories of older runs"""
     active_units: int | None = None
-    """latent units that the validation clips move (see `latent_use.latent_use`)"""
+    """number of active latent units on some validation clips (see `latent_use.latent_use`)"""
     posterior_gain: float | None = None
-    """dB by which the posterior's rollout is better than the prior's, on those clips"""
+    """dB: PSNR with z from the posterior minus PSNR with z from the prior, on those clips"""
 
 
 LATER = ("gradient_norm", "active_units", "posterior_gain")
-"""Columns that older runs lack; they read as NaN there."""
+"""Columns that the histories of older runs lack; they are read as NaN."""
 
 
 def write_history(run: Path, rows: list[EpochRow]) -> None:
@@ -85,3 +90,55 @@ def read_history(run: Path | str) -> dict[str, np.ndarray]:
         raise RunError(
             f"not a training history; its columns should be {', '.join(names)}", file=file
         ) from None
+
+
+class Timing:
+    """Wall-clock seconds of each epoch, validation included. Time lost by a killed process is not
+    counted."""
+
+    def __init__(self, run: Path) -> None:
+        """
+        Args:
+            run: the run's folder.
+        """
+        self.run = run
+        self.epochs: list[float] = []
+        """seconds of each epoch, the current one last"""
+
+    def resume(self, epoch: int) -> None:
+        """Continues the file of an earlier process.
+
+        Args:
+            epoch: the epoch that the training continues with, counted from 0.
+        """
+        seconds = read_timing(self.run) if (self.run / TIMING).is_file() else []
+        self.epochs = [float(each) for each in seconds[: epoch + 1]]
+
+    def add(self, epoch: int, seconds: float) -> None:
+        """Adds to an epoch's time; epochs without a measurement have 0."""
+        self.epochs += [0.0] * (epoch + 1 - len(self.epochs))
+        self.epochs[epoch] += seconds
+
+    def write(self) -> None:
+        """Writes the file, whole or not at all."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["epoch", "seconds"])
+        writer.writerows([n, f"{each:.2f}"] for n, each in enumerate(self.epochs, start=1))
+        write_whole(self.run / TIMING, text.getvalue())
+
+
+def read_timing(run: Path | str) -> np.ndarray:
+    """Seconds of each epoch, summed over all the processes that worked on it one after another.
+
+    Raises:
+        RunError: the run has no timing, or the file is not one.
+    """
+    file = Path(run) / TIMING
+    if not file.is_file():
+        raise RunError(f"the run has no {TIMING}", file=run, hint="let it finish an epoch first")
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            return np.array([float(row["seconds"]) for row in csv.DictReader(stream)])
+    except (KeyError, TypeError, ValueError):
+        raise RunError("not a timing; its columns should be epoch, seconds", file=file) from None

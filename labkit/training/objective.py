@@ -10,9 +10,9 @@ For every step t = 1 .. T-1, with D = 3 * H * W values in a frame:
     KL_t = KL( q_phi(z_t | x_{1:t}, c) || p(z_t | x_{0:t-1}, c) ), summed over latent dimensions
 
 `fixed` is the course's sample code: the squared error averaged over the D values of a frame while
-the KL is summed; so its beta is 2 sigma^2 / D of a Gaussian likelihood of deviation sigma, and not
-the beta of a beta-VAE. The others are sigma-VAE (Rybkin et al. 2021): with beta = 1 they are the
-negative ELBO over D, up to a constant, and beta need not be tuned.
+the KL is summed. With a Gaussian likelihood of deviation sigma its beta is 2 sigma^2 / D, which is
+not the beta of a beta-VAE. The others are sigma-VAE (Rybkin et al. 2021): with beta = 1 they are
+the negative ELBO over D, up to a constant, and beta need not be tuned.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Objective:
     reconstruction: Float[Tensor, ""]
     """squared error, averaged over pixels, channels, steps and clips"""
     kl: Float[Tensor, ""]
-    """nats, summed over latent dimensions, averaged over the steps of all clips that are not blind
-    to their target; as it is, whatever free bits and balancing make of its gradient"""
+    """nats per step, summed over latent dimensions, averaged over all steps whose z comes from the
+    posterior; before free bits and balancing"""
 
 
 def negative_elbo(
@@ -56,22 +56,22 @@ def negative_elbo(
         rollout: predictions of x_1 .. x_{T-1}, with the posterior and prior of each step.
         targets: the true x_1 .. x_{T-1}, in [0, 1].
         kl_weight: beta.
-        observation: which variance p(x_t | z) has; `learned` takes the rollout's.
+        observation: the variance of p(x_t | z); `learned` takes the rollout's.
         kl: free bits and balancing; None is neither.
-        joint: the mean of a number over all the processes that share a batch, without a gradient;
-            None is one process. With it the means of the processes' gradients are the gradient
-            of the joint batch, whose error the optimal variance is, and whose KL free bits bound.
+        joint: the mean of a number over all processes that share a batch, without a gradient;
+            None is one process. With it the optimal variance and free bits use the means of the
+            joint batch, and the mean of the processes' gradients is the joint batch's gradient.
     """
     kl = kl or KLConfig()
     joint = joint or Tensor.detach
     # E_q[-log p(x_t | z_{1:t}, x_{<t}, c)], one draw of z, up to scale and a constant
     error = (rollout.frames - targets).square().mean()
-    seeing = None if rollout.blind is None else (~rollout.blind).to(error.dtype)
-    told, cost = weighted_kl(
-        rollout.posterior, rollout.prior, kl.free_bits, kl.balance, joint, seeing
+    kl_mask = None if rollout.z_from_prior is None else (~rollout.z_from_prior).to(error.dtype)
+    plain, cost = weighted_kl(
+        rollout.posterior, rollout.prior, kl.free_bits, kl.balance, joint, kl_mask
     )
     if observation == "fixed":
-        return Objective(error + kl_weight * cost, error, told)
+        return Objective(error + kl_weight * cost, error, plain)
     if observation == "learned":
         assert rollout.log_variance is not None
         log_variance = rollout.log_variance
@@ -81,7 +81,7 @@ def negative_elbo(
         # sigma^2 for all processes.
         variance = joint(error).clamp_min(1e-8)
         likelihood = 0.5 * (error / variance + variance.log())
-    return Objective(likelihood + kl_weight * cost / targets[0, 0].numel(), error, told)
+    return Objective(likelihood + kl_weight * cost / targets[0, 0].numel(), error, plain)
 
 
 def weighted_kl(
@@ -90,25 +90,25 @@ def weighted_kl(
     free_bits: float,
     balance: float,
     joint: Callable[[Float[Tensor, ""]], Float[Tensor, ""]] = Tensor.detach,
-    seeing: Float[Tensor, "B S"] | None = None,
+    kl_mask: Float[Tensor, "B S"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """KL(q || p), summed over the latent dimensions and averaged over steps and clips: as it is,
-    and as it enters the loss.
+    """KL(q || p), summed over the latent dimensions and averaged over steps and clips: the plain
+    value, and the value in the loss.
 
     With a balance a (Hafner et al. 2021) the loss has a KL(sg(q) || p) + (1 - a) KL(q || sg(p)),
-    sg stopping the gradient: the same value, but the prior moves the more, the larger a is. With
-    free bits (Kingma et al. 2016) it has max(free_bits, .) of that, so that so many nats cost
-    nothing; where processes share a batch, it is the `joint` mean that has them free.
+    where sg stops the gradient: the same value, but a larger a moves the prior more. With free bits
+    (Kingma et al. 2016) the loss has max(free_bits, .) of that, so this many nats cost nothing;
+    where processes share a batch, the bound applies to the `joint` mean.
 
-    Where z came from the prior, q was not used and owes nothing: `seeing` is 0 there and 1
-    elsewhere. The average is over the others, and the loss has their share of it, so that a blind
-    clip has a likelihood and no KL, as in the hybrid objective of Sohn et al. (2015).
+    Steps whose z came from the prior have no KL, only a likelihood (the hybrid objective of Sohn
+    et al. 2015): `kl_mask` is 0 there and 1 elsewhere. The plain value is averaged over the steps
+    with 1; in the loss that average is multiplied by their share of all steps.
     """
-    share = None if seeing is None else joint(seeing.mean()).clamp_min(1e-9)
+    share = None if kl_mask is None else joint(kl_mask.mean()).clamp_min(1e-9)
 
     def average(q: Gaussian, p: Gaussian) -> Float[Tensor, ""]:
         kl = kl_divergence(q, p)
-        return kl.mean() if share is None else (kl * seeing).mean() / share
+        return kl.mean() if share is None else (kl * kl_mask).mean() / share
 
     plain = average(q, p)
     cost = plain

@@ -1,6 +1,6 @@
 """Schedules: pure functions of the epoch, so that they can be tested, tabulated and plotted.
 
-An epoch may be a fraction: `position` says at which point of its schedules an update stands.
+An epoch may be a fraction: `position` says at which point of the schedules an update is.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ def position(update: int, training: TrainingConfig) -> float:
 
     Args:
         update: counted from 0 over the whole training.
-        training: `schedule_by` epoch gives the whole epoch that the update lies in, so that the
-            schedules move once an epoch; by update, the fraction of it that is done as well.
+        training: `schedule_by` epoch gives the whole epoch that the update is in, so that the
+            schedules change once per epoch; `schedule_by` update adds the fraction that is done.
     """
     if training.schedule_by == "epoch":
         return update // training.updates_per_epoch
     return update / training.updates_per_epoch
 
 
-def weights_at(update: int, config: Config) -> dict[str, float]:
-    """The "kl_weight" and "teacher_forcing_ratio" of an update, counted from 0."""
-    epoch = position(update, config.training)
+def schedule_at(update: int, config: Config) -> dict[str, float]:
+    """The "kl_weight", "teacher_forcing_ratio" and "learning_rate" of an update, counted from 0."""
+    training = config.training
+    epoch = position(update, training)
     return {
-        "kl_weight": kl_weight(epoch, config.training.epochs, config.kl),
+        "kl_weight": kl_weight(epoch, training.epochs, config.kl),
         "teacher_forcing_ratio": teacher_forcing_ratio(epoch, config.teacher_forcing),
+        "learning_rate": learning_rate(
+            update / (training.epochs * training.updates_per_epoch), training
+        ),
     }
 
 
@@ -51,15 +55,15 @@ def kl_weight(epoch: float, epochs: int, config: KLConfig) -> float:
     # 2) where in its cycle the epoch lies, as a fraction
     fraction = epoch / epochs
     if config.schedule == "cyclical":
-        # A remainder by the number of epochs, not by a period that may be no number of them:
-        # a new cycle begins at exactly 0.
+        # A remainder by the number of epochs, not by the period, which may not be a whole number
+        # of epochs: so a new cycle begins at exactly 0.
         fraction = epoch * config.cycles % epochs / epochs
     # 3) beta = beta_max * f(min(1, fraction / R)),  1 / R = ratio
     return config.max_weight * ramp(min(1.0, config.ratio * fraction), config.shape)
 
 
 def ramp(x: float, shape: Literal["linear", "sigmoid", "cosine"]) -> float:
-    """How far up a ramp is when a fraction x of it is done: f(0) = 0, f(1/2) = 1/2, f(1) = 1.
+    """The height of a ramp when a fraction x of it is done: f(0) = 0, f(1/2) = 1/2, f(1) = 1.
 
     The three shapes of Fu et al. (2019). Their sigmoid, 1 / (1 + exp(6 - 12 x)), runs from 0.0025
     to 0.9975; here it is stretched to run from 0 to 1.
@@ -91,7 +95,7 @@ def teacher_forcing_ratio(epoch: float, config: TeacherForcingConfig) -> float:
     # 4) inverse sigmoid: start * k / (k + exp(i / k)), k >= 1; at i = 0 it is k / (k + 1)
     else:
         k = config.decay_constant
-        # Beyond exp(700) a float has no room; the ratio is 0 there.
+        # exp(710) is too large for a float; the ratio is 0 there anyway.
         ratio = config.start * k / (k + math.exp(min(i / k, 700.0)))
     return max(config.lower_bound, ratio)
 

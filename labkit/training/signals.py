@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (a cluster's warning): noted when they come, answered between two updates."""
+"""Ctrl-C and SIGTERM (a cluster's warning) are recorded, and handled between two updates."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 class TrainingStopped(KeyboardInterrupt):
-    """A training that was asked to end, and has saved where it stands."""
+    """A training that was stopped by a signal, and has saved its state."""
 
     def __init__(self, number: int, update: int, run: Path) -> None:
         """
         Args:
             number: of the signal.
-            update: updates done, and saved.
+            update: number of updates done and saved.
             run: the run's folder.
         """
         self.code = 128 + number
@@ -30,11 +30,11 @@ class TrainingStopped(KeyboardInterrupt):
 
 
 class SignalHandler:
-    """While it lasts, the first Ctrl-C or SIGTERM is only noted, and a second Ctrl-C stops at
-    once (what is on disk stays good in any case).
+    """Within this context the first Ctrl-C or SIGTERM is only recorded, and a second Ctrl-C stops
+    at once (the files on disk are complete in any case).
 
-    A launcher of several processes repeats the signal it gets to each of them, on top of the
-    terminal: there the second one is no other wish than the first, and is ignored.
+    A launcher of several processes sends its signal on to each of them, in addition to the
+    terminal's. So there the second signal is a copy of the first, and is ignored.
     """
 
     def __init__(self, *, alone: bool = True) -> None:
@@ -44,11 +44,11 @@ class SignalHandler:
         """
         self.alone = alone
         self.number = 0
-        """of the signal that came, 0 while none did"""
+        """of the signal that came; 0 while none has"""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> SignalHandler:
-        # Python hands signals to the main thread alone, and lets no other set handlers.
+        # Python gives signals to the main thread, and only that thread may set handlers.
         if threading.current_thread() is threading.main_thread():
             self._before = {each: signal.signal(each, self._note) for each in NAMES}
         return self

@@ -1,4 +1,4 @@
-"""The figures of single updates: when they are read off the device, and what a NaN leads to."""
+"""The figures of each update: when they are read off the device, and the check for NaN."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from labkit.errors import TrainingError
 from labkit.training.distributed import Processes
 
 TERMS = ("loss", "reconstruction", "kl")
-"""What a task's losses tell; after them comes the gradient's norm."""
+"""The figures of a loss step; the gradient's norm comes after them."""
 
 
 class StepMetrics:
-    """Figures that wait on the device. To read one is to wait for the device, so a GPU's are read
-    some updates at a time; a CPU's at once, before a NaN gets into the weights."""
+    """Figures that wait on the device until they are read.
+
+    To read a figure is to wait for the device. So those of a GPU are read every few updates; those
+    of a CPU at once, before a NaN gets into the weights.
+    """
 
     def __init__(self, run: Path, processes: Processes, interval: int) -> None:
         """
@@ -29,8 +32,8 @@ class StepMetrics:
             interval: updates between two readings.
         """
         self.run, self.processes, self.interval = run, processes, interval
-        self.kept: int | None = None
-        """updates that the last checkpoint has"""
+        self.saved: int | None = None
+        """number of updates in the last checkpoint"""
         self._waiting: list[tuple[dict[str, float], Float[Tensor, 4]]] = []
 
     def are_due(self, update: int) -> bool:
@@ -42,21 +45,21 @@ class StepMetrics:
         return self.processes.mean(values) if self.interval == 1 else values
 
     def check_at_once(self, update: int, values: Float[Tensor, " terms"]) -> None:
-        """Raises TrainingError for what is not finite, where they are read at once."""
+        """Raises TrainingError for values that are not finite, where they are read at once."""
         if self.interval == 1:
             self._check(update, values.tolist())
 
-    def add(self, weights: dict[str, float], values: Float[Tensor, 4]) -> None:
-        """Takes the figures of one more update, and the schedules at it."""
-        self._waiting.append((weights, values))
+    def add(self, schedule: dict[str, float], values: Float[Tensor, 4]) -> None:
+        """Adds the figures of one more update, and its schedule values."""
+        self._waiting.append((schedule, values))
 
     def read(self, done: int) -> Iterator[tuple[int, dict[str, float], dict[str, float]]]:
-        """The updates since the last time: number from 0, schedules, figures by name.
+        """The updates since the last reading: number from 0, schedule values, figures by name.
 
-        Called before anything is kept, so that no file ever holds weights that came of a NaN.
+        It is called before anything is saved, so no file ever holds weights that are NaN.
 
         Args:
-            done: updates done.
+            done: number of updates done.
         Raises:
             TrainingError: a figure is not finite.
         """
@@ -66,20 +69,20 @@ class StepMetrics:
         values = torch.stack([each for _, each in waiting])
         values = values if self.interval == 1 else self.processes.mean(values)
         rows = zip(range(done - len(waiting), done), waiting, values.tolist(), strict=True)
-        for number, (weights, _), row in rows:
+        for number, (schedule, _), row in rows:
             self._check(number, row)
-            yield number, weights, dict(zip((*TERMS, "gradient_norm"), row, strict=True))
+            yield number, schedule, dict(zip((*TERMS, "gradient_norm"), row, strict=True))
 
     def _check(self, update: int, values: Sequence[float]) -> None:
         if all(map(math.isfinite, values)):
             return
         named = zip((*TERMS, "gradient norm"), values, strict=False)
-        told = ", ".join(f"{name} {value:.4g}" for name, value in named)
-        kept = "there is no checkpoint yet"
-        if self.kept is not None:
-            kept = f"the checkpoint of update {self.kept} is kept"
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in named)
+        saved = "there is no checkpoint yet"
+        if self.saved is not None:
+            saved = f"the checkpoint of update {self.saved} is unchanged"
         raise TrainingError(
-            f"training stopped at update {update}: {told}; {kept}",
+            f"training stopped at update {update}: {figures}; {saved}",
             file=self.run,
             hint="train again with a lower --training.learning-rate, a --training.gradient-clip "
             "such as 1, or a lower --kl.max-weight",

@@ -32,13 +32,13 @@ EPOCH_TAGS = {
     "teacher_forcing_ratio": "schedule/teacher_forcing_ratio",
     "learning_rate": "schedule/learning_rate",
 }
-"""Columns of the history, and what TensorBoard calls them. Their step is the number of updates."""
+"""Columns of the history, and their names in TensorBoard. Their step is the number of updates."""
 
 
 class TensorBoard:
-    """Writes every epoch's row, the use of the latent, and strips of frames.
+    """Writes every epoch's row, the use of the latent, and strips of frames as TensorBoard events.
 
-    A resumed training takes back what an earlier one wrote beyond its checkpoint.
+    A resumed training removes from the curves what was written after its checkpoint.
     """
 
     def __init__(self, run: Path | str) -> None:
@@ -58,16 +58,16 @@ class TensorBoard:
         self.folder = Path(run) / FOLDER
         self.writer: SummaryWriter | None = None
 
-    def on_update(self, told: Update) -> None:
-        """Opens the file at the first update, and writes single updates' losses now and then."""
+    def on_update(self, update: Update) -> None:
+        """Opens the file at the first update, and writes the losses of every tenth update."""
         if self.writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(self.folder), purge_step=told.number)
-        if told.number % EVERY == 0:
+            self.writer = SummaryWriter(str(self.folder), purge_step=update.number)
+        if update.number % EVERY == 0:
             for name in ("loss", "gradient_norm"):
-                if name in told.values:
-                    self.writer.add_scalar(f"update/{name}", told.values[name], told.number)
+                if name in update.values:
+                    self.writer.add_scalar(f"update/{name}", update.values[name], update.number)
 
     def on_epoch(self, epoch_end: EpochEnd) -> None:
         """Writes the epoch."""
@@ -95,12 +95,12 @@ class TensorBoard:
 
 
 EVERY = 10
-"""updates between two whose single losses are written"""
+"""The losses of every such update are written, besides the means of each epoch."""
 
 
 def strips(examples: Examples, gap: int = 2) -> UInt8[np.ndarray, "N H2 W2 3"]:
-    """A picture a clip: what happened above, the prediction below, time from left to right, and a
-    wider gap where the context ends.
+    """One picture per clip: the recorded frames above, the predicted ones below, time from left to
+    right, and a wider gap where the context ends.
 
     Args:
         examples: clips of T frames.

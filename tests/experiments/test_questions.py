@@ -12,7 +12,7 @@ from labkit.experiments.experiment import shared_out
 from labkit.experiments.questions import QUESTIONS, arms_of, budgeted, changed
 from labkit.model import VideoCVAE
 from labkit.presets import COURSE, DEMO, PRESETS, SMOKE
-from labkit.training.schedules import weights_at
+from labkit.training.schedules import schedule_at
 
 ALLOWED = {
     "annealing": {"kl.schedule"},
@@ -58,7 +58,7 @@ def test_the_courses_schedules_are_what_their_names_say() -> None:
 
     def at(question: str, arm: str, name: str) -> list[float]:
         config = arms_of(question, COURSE)[arm]
-        return [weights_at(epoch * 600, config)[name] for epoch in (0, 50, 99, 150, 200, 299)]
+        return [schedule_at(epoch * 600, config)[name] for epoch in (0, 50, 99, 150, 200, 299)]
 
     assert at("annealing", "none", "kl_weight") == [1] * 6
     assert at("annealing", "monotonic", "kl_weight")[::3] == [0, 1]
@@ -70,7 +70,7 @@ def test_the_courses_schedules_are_what_their_names_say() -> None:
     decayed = at("teacher-forcing", "decayed", ratio)
     assert decayed == pytest.approx([1, 0.5, 0.01, 0, 0, 0])
     assert decayed == pytest.approx(
-        [weights_at(e * 600, COURSE)[ratio] for e in (0, 50, 99, 150, 200, 299)]
+        [schedule_at(e * 600, COURSE)[ratio] for e in (0, 50, 99, 150, 200, 299)]
     )
 
 

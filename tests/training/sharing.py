@@ -20,12 +20,13 @@ from labkit.training import train
 from labkit.training.device import Acceleration
 from labkit.training.distributed import Processes
 from labkit.training.loop import TrainingLoop
+from labkit.training.schedules import schedule_at
 from labkit.training.setup import TrainingSetup
 
 CPU = torch.device("cpu")
 CASES: dict[str, dict[str, dict[str, Any]]] = {
     "as it is": {},
-    "fixed variance, a coin a step": {
+    "fixed variance, forcing per step": {
         "model": {"observation": "fixed"},
         "teacher_forcing": {"granularity": "step", "start": 0.5},
     },
@@ -35,7 +36,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "kl": {"free_bits": 0.096},  # KL is 0.094 in one process and 0.103 in the other
     },
     "accumulated": {"training": {"accumulation_steps": 2}},
-    "half of the clips blind": {"kl": {"hybrid": 0.5}},
+    "half of the clips from the prior": {"kl": {"hybrid": 0.5}},
 }
 """Changes of the smoke preset whose gradients are compared."""
 
@@ -61,12 +62,10 @@ def run_config(data: str) -> Config:
 def gradient(config: Config, processes: Processes) -> torch.Tensor:
     """The gradient of the first update, all weights side by side."""
     torch.set_num_threads(1)
-    task = TrainingSetup(config, CPU, acceleration=Acceleration(CPU), processes=processes)
-    trainer = TrainingLoop(task, config.training, Path("nowhere"), processes=processes)
-    (batch,) = task.batches(range(1))
-    for part in range(config.training.accumulation_steps):
-        trainer._backward(batch, trainer._weights(0), part)
-    return torch.cat([weight.grad.flatten() for weight in task.module.parameters()])
+    setup = TrainingSetup(config, CPU, acceleration=Acceleration(CPU), processes=processes)
+    (batch,) = setup.batches(range(1))
+    TrainingLoop(setup, Path("nowhere")).gradients(batch, schedule_at(0, config))
+    return torch.cat([weight.grad.flatten() for weight in setup.model.parameters()])
 
 
 def main(data: str, out: Path) -> None:
@@ -74,9 +73,9 @@ def main(data: str, out: Path) -> None:
     time after its first update."""
     with Processes.join(CPU) as processes:
         assert processes.world == 2
-        told = {case: gradient(config_of(data, case), processes) for case in CASES}
+        found = {case: gradient(config_of(data, case), processes) for case in CASES}
         if processes.is_first:
-            torch.save(told, out / "gradients.pt")
+            torch.save(found, out / "gradients.pt")
         run_module.Processes.join = lambda device: contextlib.nullcontext(processes)
         train(run_config(data), out / "parts", minutes=1e-9, progress=False)
 

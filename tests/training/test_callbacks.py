@@ -1,4 +1,4 @@
-"""Those who watch a training: the progress bar, and TensorBoard's file read by its own reader."""
+"""Callbacks of a training: the progress bar, and TensorBoard's file read by its own reader."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from PIL import Image
 
 from labkit.errors import LabkitError, RunError
 from labkit.training import EpochRow, read_history
+from labkit.training.callbacks import Advice
 from labkit.training.events import Callback, EpochEnd, Examples, Update
 from labkit.training.history import HISTORY, LATER, write_history
-from labkit.training.latent_use import Advice, LatentUse
+from labkit.training.latent_use import LatentUse
 from labkit.training.progress_bar import ProgressBar, line
 from labkit.training.tensorboard import EPOCH_TAGS, TensorBoard, strips
 from labkit.views import LiveFigure
@@ -32,7 +33,7 @@ def update(number: int) -> Update:
         epoch=(number - 1) // 10,
         epochs=4,
         values={"loss": 0.5 / number, "reconstruction": 0.01, "kl": 2.0, "gradient_norm": 3.0},
-        weights={"kl_weight": 0.25, "teacher_forcing_ratio": 0.75, "learning_rate": 0.001},
+        schedule={"kl_weight": 0.25, "teacher_forcing_ratio": 0.75, "learning_rate": 0.001},
         clips=CLIPS,
     )
 
@@ -63,12 +64,12 @@ def examples() -> Examples:
     return Examples(truth, truth + np.uint8(5), n_past=2)
 
 
-def news(epoch: int) -> EpochEnd:
+def epoch_end(epoch: int) -> EpochEnd:
     latents = LatentUse(torch.tensor([[0.5, 0.0], [1.0, 0.25]]), torch.tensor([1.0, 0.0]), 1.5)
     return EpochEnd([row(each) for each in range(1, epoch + 1)], 21.0, latents, examples())
 
 
-def test_all_of_them_are_watchers(tmp_path: Path) -> None:
+def test_all_of_them_are_callbacks(tmp_path: Path) -> None:
     for each in (ProgressBar(), TensorBoard(tmp_path), Advice(print), LiveFigure()):
         assert isinstance(each, Callback)
         each.close()  # a training may end before its first update
@@ -78,8 +79,8 @@ def test_all_of_them_are_watchers(tmp_path: Path) -> None:
 
 
 def test_the_line_says_what_there_is_to_see() -> None:
-    told = line(update(10), "21.3 dB", rate=2.5)
-    assert told == {
+    shown = line(update(10), "21.3 dB", rate=2.5)
+    assert shown == {
         "epoch": "1/4",
         "loss": "0.05",
         "MSE": "0.01",
@@ -123,18 +124,18 @@ def written(run: Path):
     return found.Reload()
 
 
-def watch(run: Path, first: int, last: int) -> None:
-    """A training of epochs `first` .. `last` of ten updates, told to a TensorBoard."""
+def record(run: Path, first: int, last: int) -> None:
+    """A training of epochs `first` .. `last` of ten updates, recorded by TensorBoard."""
     board = TensorBoard(run)
     for epoch in range(first, last + 1):
         for number in range(10 * epoch - 9, 10 * epoch + 1):
             board.on_update(update(number))
-        board.on_epoch(news(epoch))
+        board.on_epoch(epoch_end(epoch))
     board.close()
 
 
-def test_tensorboard_reads_back_what_was_told(tmp_path: Path) -> None:
-    watch(tmp_path, 1, 2)
+def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
+    record(tmp_path, 1, 2)
     found = written(tmp_path)
     for name, tag in EPOCH_TAGS.items():
         points = found.Scalars(tag)
@@ -160,13 +161,15 @@ def test_an_epoch_without_a_validation_has_no_point(tmp_path: Path) -> None:
     assert not tags["images"]
 
 
-def test_a_resumed_training_takes_back_what_it_does_again(tmp_path: Path) -> None:
-    watch(tmp_path, 1, 3)
-    watch(tmp_path, 3, 4)  # the checkpoint was that of epoch 2
+def test_a_resumed_training_removes_what_it_does_again(tmp_path: Path) -> None:
+    record(tmp_path, 1, 3)
+    record(tmp_path, 3, 4)  # the checkpoint was that of epoch 2
     assert [point.step for point in written(tmp_path).Scalars("train/loss")] == [10, 20, 30, 40]
 
 
-def test_without_tensorboard_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorboard_there_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(LabkitError, match="not installed") as caught:
         TensorBoard(tmp_path)

@@ -14,6 +14,7 @@ from labkit.errors import TrainingError
 from labkit.training import load_model, train
 from labkit.training.device import Acceleration, has_fast_bf16, why_not_compile
 from labkit.training.distributed import Processes
+from labkit.training.loss_step import batch_losses
 from labkit.training.setup import TrainingSetup
 from labkit.training.step_metrics import StepMetrics
 
@@ -29,9 +30,9 @@ def changed(config: Config, part: str, **changes: object) -> Config:
 
 def losses(config: Config) -> dict[str, torch.Tensor]:
     """Those of the first update, teacher forcing off."""
-    task = TrainingSetup(config, CPU)
-    (batch,) = task.batches(range(1))
-    return task.losses(batch, 0, {"kl_weight": 1.0, "teacher_forcing_ratio": 0.0})
+    setup = TrainingSetup(config, CPU)
+    (batch,) = setup.batches(range(1))
+    return batch_losses(setup, batch, 0, {"kl_weight": 1.0, "teacher_forcing_ratio": 0.0})
 
 
 @pytest.mark.parametrize("predictor", ["lstm", "convlstm"])
@@ -40,27 +41,27 @@ def test_bf16_is_of_the_convolutions_alone(smoke: Config, predictor: str, monkey
     plain = changed(smoke, "model", predictor=predictor, predictor_norm="none")
     coarse = changed(plain, "training", precision="bf16")
     seen: dict[str, set[torch.dtype]] = {"conv": set(), "state": set()}
-    task = TrainingSetup(coarse, CPU)
-    for module in task.module.encoder.modules():
+    setup = TrainingSetup(coarse, CPU)
+    for module in setup.model.encoder.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(lambda _, __, out: seen["conv"].add(out.dtype))
-    task.module.predictor.register_forward_hook(
+    setup.model.predictor.register_forward_hook(
         lambda _, __, out: seen["state"].update(part.dtype for part in out[1])
     )
     rollouts = []
-    rollout = task.module.rollout
+    rollout = setup.model.rollout
     monkeypatch.setattr(
-        task.module, "rollout", lambda *a, **k: rollouts.append(rollout(*a, **k)) or rollouts[0]
+        setup.model, "rollout", lambda *a, **k: rollouts.append(rollout(*a, **k)) or rollouts[0]
     )
-    (batch,) = task.batches(range(1))
-    found = task.losses(batch, 0, {"kl_weight": 1.0, "teacher_forcing_ratio": 0.0})
+    (batch,) = setup.batches(range(1))
+    found = batch_losses(setup, batch, 0, {"kl_weight": 1.0, "teacher_forcing_ratio": 0.0})
     assert seen == {"conv": {torch.bfloat16}, "state": {torch.float32}}
     assert rollouts[0].frames.dtype == rollouts[0].posterior.mean.dtype == torch.float32
     for name, value in losses(plain).items():
         assert found[name].dtype == torch.float32
         torch.testing.assert_close(found[name], value, rtol=0.02, atol=0.01)
     found["loss"].backward()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in task.module.parameters())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in setup.model.parameters())
 
 
 def test_auto_takes_bf16_where_the_processor_has_it(smoke: Config, monkeypatch) -> None:
@@ -75,7 +76,7 @@ def test_auto_takes_bf16_where_the_processor_has_it(smoke: Config, monkeypatch) 
     assert Acceleration.choose(always, CPU).bf16
 
 
-def test_every_choice_can_be_switched_off_and_is_told(smoke: Config) -> None:
+def test_every_choice_can_be_switched_off_and_is_reported(smoke: Config) -> None:
     training = changed(
         smoke, "training", precision="fp32", channels_last=False, fused_optimizer=False
     ).training
@@ -85,10 +86,9 @@ def test_every_choice_can_be_switched_off_and_is_told(smoke: Config) -> None:
     assert not module.weight.is_contiguous(memory_format=torch.channels_last)
     optimizer = chosen.optimizer(module, training)
     assert not optimizer.param_groups[0]["fused"]
-    line = chosen.sentence(type(optimizer).__name__, "clips read as they come")
+    line = chosen.sentence(type(optimizer).__name__, "clips read as needed")
     assert line == (
-        "training on cpu, 1 thread: fp32, channels first, Adam, not compiled, "
-        "clips read as they come"
+        "training on cpu, 1 thread: fp32, channels first, Adam, not compiled, clips read as needed"
     )
     decaying = dataclasses.replace(training, weight_decay=0.1, fused_optimizer=True)
     optimizer = Acceleration.choose(decaying, CPU).optimizer(module, decaying)
@@ -138,30 +138,30 @@ def test_clips_kept_on_a_device_give_the_same_batches(smoke: Config, simulated) 
 
 
 def test_a_run_with_clips_on_the_device_is_the_same_run(smoke: Config, tmp_path) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     for name in ("off", "on"):
         config = changed(smoke, "training", data_on_device=name, epochs=1)
-        train(config, tmp_path / name, progress=False, tell=told.append)
-    assert "clips read as they come" in told[0]
-    assert "clips in the device's memory" in told[1]
+        train(config, tmp_path / name, progress=False, report=lines.append)
+    assert "clips read as needed" in lines[0]
+    assert "clips in the device's memory" in lines[1]
     one, two = (load_model(tmp_path / name)[0].state_dict() for name in ("off", "on"))
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_figures_that_are_read_late_are_the_same_and_a_nan_is_still_named(tmp_path) -> None:
     """As on a GPU, which is waited for only now and then."""
-    told = {}
+    found = {}
     for interval in (1, 3):
         readings = StepMetrics(tmp_path, Processes(), interval)
-        told[interval] = []
+        found[interval] = []
         for update in range(7):
             readings.add({"kl_weight": update}, torch.arange(4.0) + update)
             if readings.are_due(update + 1) or update == 6:
-                told[interval] += readings.read(update + 1)
-    assert told[1] == told[3]
-    assert [number for number, *_ in told[1]] == list(range(7))
+                found[interval] += readings.read(update + 1)
+    assert found[1] == found[3]
+    assert [number for number, *_ in found[1]] == list(range(7))
     readings = StepMetrics(tmp_path, Processes(), 3)
-    readings.kept = 2
+    readings.saved = 2
     for update in range(3):
         values = torch.ones(4) if update < 2 else torch.tensor([1.0, float("nan"), 1.0, 1.0])
         readings.check_at_once(update, values)  # says nothing yet

@@ -73,7 +73,7 @@ def test_gradients_are_those_of_the_joint_batch(shared: Path, simulated: Path) -
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(simulated: Path) -> None:
     """With group norm, and a variance that is not of the batch."""
-    case = "fixed variance, a coin a step"
+    case = "fixed variance, forcing per step"
     config = sharing.config_of(simulated.as_posix(), case)
     training = dataclasses.replace(config.training, accumulation_steps=4)
     whole = sharing.gradient(config, Processes())
@@ -160,5 +160,5 @@ def test_batch_norm_of_a_single_clip_is_refused(smoke: Config) -> None:
     model = dataclasses.replace(smoke.model, norm="batch")
     training = dataclasses.replace(smoke.training, accumulation_steps=4)
     config = dataclasses.replace(smoke, model=model, training=training)
-    with pytest.raises(ConfigError, match="leaves batch norm one clip"):
+    with pytest.raises(ConfigError, match="gives batch norm one clip"):
         TrainingSetup(config, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""What is told of a training in words and figures: the latent's use, and what looks wrong."""
+"""The latent's use in figures, and the warnings about a training in words."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from labkit.config import ModelConfig
 from labkit.data.dataset import Batch
 from labkit.model import Gaussian, Rollout, VideoCVAE, kl_divergence
 from labkit.training import EpochRow
+from labkit.training.callbacks import Advice
 from labkit.training.events import EpochEnd
-from labkit.training.latent_use import Advice, LatentUse, examine_batch, latent_use
+from labkit.training.latent_use import LatentUse, latent_use
+from labkit.training.validation import examine
 
 B, S, Z = 5, 3, 4
 
@@ -90,28 +92,28 @@ def use(nats: float, gain: float, active: int = 1) -> LatentUse:
         (4.0, 0.5, 0, False),
     ],
 )
-def test_collapsed_is_no_gain_and_nothing_told(nats, gain, active, collapsed) -> None:
+def test_collapsed_is_no_gain_and_no_information(nats, gain, active, collapsed) -> None:
     assert use(nats, gain, active).collapsed == collapsed
 
 
 def advise(epochs: list[EpochEnd]) -> list[str]:
     said: list[str] = []
     advice = Advice(said.append)
-    for news in epochs:
-        advice.on_epoch(news)
+    for epoch_end in epochs:
+        advice.on_epoch(epoch_end)
     advice.close()
     return said
 
 
-def test_a_collapse_is_told_once_in_words_and_with_what_to_try() -> None:
-    news = [EpochEnd(rows([1.0]), 20.0, use(0.02, 0.0, 0))] * 9
-    (words,) = advise(news)
+def test_a_collapse_is_reported_once_in_words_and_with_what_to_try() -> None:
+    epoch_ends = [EpochEnd(rows([1.0]), 20.0, use(0.02, 0.0, 0))] * 9
+    (words,) = advise(epoch_ends)
     for part in ("collapsed", "KL 0.020", "0 of 4", "+0.00 dB", "--kl.hybrid"):
         assert part in words
-    assert not advise(news[:2])
+    assert not advise(epoch_ends[:2])
 
 
-def test_a_collapse_is_not_told_of_the_start_or_of_one_bad_epoch() -> None:
+def test_a_collapse_is_not_reported_of_the_start_or_of_one_bad_epoch() -> None:
     early = EpochEnd(rows([1.0], updates=99), 20.0, use(0.02, 0.0))
     bad, good = (EpochEnd(rows([1.0]), 20.0, use(nats, 0.0)) for nats in (0.02, 5.0))
     unvalidated = EpochEnd(rows([1.0]), 20.0)
@@ -120,7 +122,7 @@ def test_a_collapse_is_not_told_of_the_start_or_of_one_bad_epoch() -> None:
     assert len(advise([bad, unvalidated, bad, unvalidated, bad])) == 1
 
 
-def test_exploding_gradients_are_told_once_with_what_to_try() -> None:
+def test_exploding_gradients_are_reported_once_with_what_to_try() -> None:
     calm, wild = [1.0, 2.0, 1.0, 1.5], [1.0, 2.0, 1.0, 40.0]
     assert not advise([EpochEnd(rows(calm), 20.0)])
     (words,) = advise([EpochEnd(rows(wild), 20.0)] * 3)
@@ -147,19 +149,19 @@ def some_batch() -> Batch:
 def test_examining_a_model(model) -> None:
     batch = some_batch()
     before = torch.get_rng_state()
-    found, examples = examine_batch(model, batch, 2, seed=3, keep=2)
+    found, examples = examine(model, batch, 2, seed=3, examples=2)
     assert torch.equal(before, torch.get_rng_state())  # the training's own draws are untouched
     assert found.kl.shape == (1 + S, Z)
     assert found.kl.min() >= 0
     assert examples.truth.shape == examples.prediction.shape == (2, 2 + S, 3, 64, 64)
     assert (examples.truth[:, :2] == examples.prediction[:, :2]).all()  # the context
     assert (examples.truth[:, 2:] != examples.prediction[:, 2:]).any()
-    again, _ = examine_batch(model, batch, 2, seed=3, keep=2)
+    again, _ = examine(model, batch, 2, seed=3, examples=2)
     assert torch.equal(found.kl, again.kl)
     assert found.posterior_gain == again.posterior_gain
 
 
-class Told(VideoCVAE):
+class Fixed(VideoCVAE):
     """Off by 0.1 where it predicts, by 0.01 where it has seen the target: 20 and 40 dB."""
 
     def predict(self, context, condition, horizon, **_):
@@ -175,7 +177,7 @@ class Told(VideoCVAE):
 def test_the_gain_by_hand(model) -> None:
     batch = some_batch()
     batch = Batch(torch.full_like(batch.frames, 0.5), batch.condition)
-    found, examples = examine_batch(Told(model.config, 7), batch, 2, seed=0, keep=1)
+    found, examples = examine(Fixed(model.config, 7), batch, 2, seed=0, examples=1)
     assert found.posterior_gain == pytest.approx(20.0, abs=1e-3)
     assert found.active_units == 0
     assert examples.prediction[0, :, 0, 0, 0].tolist() == [128, 128, 153, 153, 153]

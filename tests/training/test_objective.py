@@ -74,18 +74,20 @@ def test_the_kl_is_that_of_torch_and_that_of_draws() -> None:
 
 @pytest.mark.parametrize("free_bits", [0.0, 1e3])
 def test_steps_that_did_not_use_the_posterior_pay_no_kl(free_bits: float) -> None:
-    """Sohn et al. (2015): a blind clip has a likelihood alone."""
+    """Sohn et al. (2015): a clip with z from the prior has a likelihood alone."""
     rollout, targets = some_rollout()
     steps = own_kl(rollout.posterior, rollout.prior)
-    blind = torch.zeros(steps.shape, dtype=torch.bool)
-    blind[0, 1:] = True
+    from_prior = torch.zeros(steps.shape, dtype=torch.bool)
+    from_prior[0, 1:] = True
     kl = KLConfig(free_bits=free_bits)
-    loss = negative_elbo(dataclasses.replace(rollout, blind=blind), targets, 0.5, "fixed", kl)
-    error, share = (rollout.frames - targets).pow(2).mean(), 1 - blind.float().mean()
-    nats = steps[~blind].mean()
+    loss = negative_elbo(
+        dataclasses.replace(rollout, z_from_prior=from_prior), targets, 0.5, "fixed", kl
+    )
+    error, share = (rollout.frames - targets).pow(2).mean(), 1 - from_prior.float().mean()
+    nats = steps[~from_prior].mean()
     torch.testing.assert_close(loss.kl, nats)
     torch.testing.assert_close(loss.loss, error + 0.5 * share * nats.clamp_min(free_bits))
-    everyone = dataclasses.replace(rollout, blind=torch.ones_like(blind))
+    everyone = dataclasses.replace(rollout, z_from_prior=torch.ones_like(from_prior))
     torch.testing.assert_close(negative_elbo(everyone, targets, 0.5).loss, error)
 
 

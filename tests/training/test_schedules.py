@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from labkit.config import Config, KLConfig, TeacherForcingConfig, TrainingConfig
 from labkit.presets import COURSE, DEMO, REPORT
 from labkit.training import kl_weight, learning_rate, teacher_forcing_ratio
-from labkit.training.schedules import position, ramp, weights_at
+from labkit.training.schedules import position, ramp, schedule_at
 
 SHAPES = ("linear", "sigmoid", "cosine")
 DECAYS = ("constant", "linear", "exponential", "inverse_sigmoid")
@@ -225,16 +225,18 @@ def moving(by: str) -> Config:
 def test_by_epoch_the_schedules_stand_still_within_one() -> None:
     config = moving("epoch")
     assert [position(u, config.training) for u in (0, 9, 10, 39)] == [0, 0, 1, 3]
-    assert weights_at(0, config) == weights_at(9, config)
-    assert weights_at(19, config) == pytest.approx({"kl_weight": 0.5, "teacher_forcing_ratio": 0.8})
+    assert schedule_at(0, config) == schedule_at(9, config)
+    expected = {"kl_weight": 0.5, "teacher_forcing_ratio": 0.8, "learning_rate": 0.002}
+    assert schedule_at(19, config) == pytest.approx(expected)
 
 
 def test_by_update_they_move_on_with_lengths_still_in_epochs() -> None:
     config = moving("update")
-    assert weights_at(0, config) == weights_at(0, moving("epoch"))
-    assert weights_at(5, config) == pytest.approx({"kl_weight": 0.25, "teacher_forcing_ratio": 0.9})
-    assert weights_at(10, config) == weights_at(10, moving("epoch"))
-    weights = [weights_at(u, config)["kl_weight"] for u in range(21)]
+    assert schedule_at(0, config) == schedule_at(0, moving("epoch"))
+    expected = {"kl_weight": 0.25, "teacher_forcing_ratio": 0.9, "learning_rate": 0.002}
+    assert schedule_at(5, config) == pytest.approx(expected)
+    assert schedule_at(10, config) == schedule_at(10, moving("epoch"))
+    weights = [schedule_at(u, config)["kl_weight"] for u in range(21)]
     assert weights == pytest.approx([u / 20 for u in range(21)])
 
 

@@ -11,12 +11,12 @@ import torch
 from labkit.config import Config
 from labkit.errors import ConfigError, RunError, TrainingError
 from labkit.model import VideoCVAE
-from labkit.training import load_model, read_history, train
+from labkit.training import load_model, loop, read_history, train
 from labkit.training.checkpoint import load_checkpoint, save_checkpoint
+from labkit.training.history import read_timing
 from labkit.training.loop import TrainingLoop
 from labkit.training.objective import negative_elbo
-from labkit.training.run import TrainingSetup
-from labkit.training.timing import read_timing
+from labkit.training.setup import TrainingSetup
 
 
 def with_training(config: Config, **changes: object) -> Config:
@@ -98,7 +98,7 @@ def test_a_stopped_run_resumes_in_the_middle_of_an_epoch(smoke, tmp_path) -> Non
     torch.testing.assert_close(whole["module"], parts["module"], rtol=0, atol=0)
 
 
-def test_out_of_time_is_judged_and_taken_back_by_a_resume(smoke, tmp_path) -> None:
+def test_out_of_time_is_validated_and_undone_by_a_resume(smoke, tmp_path) -> None:
     """Weights for use in the meantime; in the end all files are those of one run without a stop,
     though the last weights are not the best ones."""
     # A rate with which it soon gets worse.
@@ -136,21 +136,23 @@ def test_the_saved_model_predicts_the_same(smoke, tmp_path) -> None:
 def test_what_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     what, smoke, tmp_path, monkeypatch
 ) -> None:
-    losses = TrainingSetup.losses
+    losses = loop.batch_losses
 
-    def poisoned(task: TrainingSetup, batch: object, update: int, *rest: object) -> dict:
+    def poisoned(setup: TrainingSetup, batch: object, update: int, *rest: object) -> dict:
         if update == 6 and what == "weights":
             with torch.no_grad():
-                next(task.module.decoder.parameters()).fill_(float("nan"))
-        values = losses(task, batch, update, *rest)
+                next(setup.model.decoder.parameters()).fill_(float("nan"))
+        values = losses(setup, batch, update, *rest)
         if update == 6 and what == "loss":
             values = {**values, "loss": values["loss"] * float("inf")}
         if update == 6 and what == "gradient":  # sqrt at 0: a finite value, an infinite slope
             values = {**values, "loss": values["loss"] + (values["loss"] * 0).sqrt()}
         return values
 
-    monkeypatch.setattr(TrainingSetup, "losses", poisoned)
-    with pytest.raises(TrainingError, match=r"update 6: .*checkpoint of update 4.*learning-rate"):
+    monkeypatch.setattr(loop, "batch_losses", poisoned)
+    with pytest.raises(
+        TrainingError, match=r"update 6: .*checkpoint of update 4 is unchanged.*learning-rate"
+    ):
         train(smoke, tmp_path / "run", progress=False)
     state = load_checkpoint(tmp_path / "run")
     assert state["update"] == 4
@@ -170,16 +172,16 @@ def test_an_existing_run_is_never_overwritten(smoke, tmp_path) -> None:
 
 def test_a_resume_begins_where_there_is_nothing_yet(smoke, tmp_path) -> None:
     """What a cluster's script says each time it is started."""
-    told: list[str] = []
+    lines: list[str] = []
     run = tmp_path / "run"
-    train(smoke, run, resume=True, progress=False, tell=told.append)
-    assert "has no checkpoint to go on from: it starts from the beginning" in told[0]
+    train(smoke, run, resume=True, progress=False, report=lines.append)
+    assert "has no checkpoint to go on from: it starts from the beginning" in lines[0]
     assert read_history(run)["updates"].tolist() == [4, 8]
-    train(smoke, run, resume=True, progress=False, tell=told.append)
-    assert len(told) == 3
-    for line in told[1:]:
+    train(smoke, run, resume=True, progress=False, report=lines.append)
+    assert len(lines) == 3
+    for line in lines[1:]:
         assert line.startswith("training on cpu, 1 thread: ")
-        assert "channels last, fused Adam, not compiled, clips read as they come" in line
+        assert "channels last, fused Adam, not compiled, clips read as needed" in line
 
 
 def test_a_failed_write_keeps_the_old_checkpoint(tmp_path) -> None:

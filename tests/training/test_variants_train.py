@@ -15,7 +15,7 @@ from labkit.experiments.questions import changed
 from labkit.presets import PRESETS
 from labkit.training import load_model
 from labkit.training.loop import TrainingLoop
-from labkit.training.run import TrainingSetup
+from labkit.training.setup import TrainingSetup
 
 LEVELS = {"model.latent_levels": 3}
 LEARNED = {"model.prior": "learned"}
@@ -44,9 +44,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "condition of the target": {"model.condition_at": "target"},
     "no condition": {"data.condition": "none", "model.conditioning": "input"},
     "free bits": {"kl.free_bits": 2.0},
-    "half of the clips blind": LEVELS | {"kl.hybrid": 0.5},
-    "a coin a clip": {"teacher_forcing.granularity": "clip"},
-    "a coin a step": {"teacher_forcing.granularity": "step"},
+    "half of the clips from the prior": LEVELS | {"kl.hybrid": 0.5},
+    "forcing per clip": {"teacher_forcing.granularity": "clip"},
+    "forcing per step": {"teacher_forcing.granularity": "step"},
 }
 TINY = {"model.width": 4, "model.encoding_size": 8, "model.latent_size": 3, "model.hidden_size": 8}
 
@@ -54,15 +54,14 @@ TINY = {"model.width": 4, "model.encoding_size": 8, "model.latent_size": 3, "mod
 def trained_and_loaded(config: Config, run: Path) -> None:
     """A run of two updates, and what is read of it predicts as what was trained."""
     config = changed(config, {"training.epochs": 1, "training.updates_per_epoch": 2})
-    task = TrainingSetup(config, torch.device("cpu"))
-    before = [weight.detach().clone() for weight in task.module.parameters()]
+    setup = TrainingSetup(config, torch.device("cpu"))
+    before = [weight.detach().clone() for weight in setup.model.parameters()]
     run.mkdir()
     config.save(run / "config.json")
-    trainer = TrainingLoop(task, config.training, run)
-    trainer.fit()
-    assert any(not torch.equal(a, b) for a, b in zip(before, task.module.parameters(), strict=True))
-    loaded, told = load_model(run)
-    assert told == config
+    TrainingLoop(setup, run).fit()
+    assert any(not torch.equal(a, b) for a, b in zip(before, setup.model.parameters(), strict=True))
+    loaded, saved = load_model(run)
+    assert saved == config
     batch = ClipDataset.from_config(config.data, "test").batch([0, 1]).to("cpu")
     context = batch.frames[:, : config.data.n_past]
 
@@ -72,7 +71,7 @@ def trained_and_loaded(config: Config, run: Path) -> None:
             return model.predict(context, batch.condition, 3, generator=generator, samples=2)
 
     # Training keeps the channels last, which rounds otherwise.
-    trained = predicted(trainer.judged.eval().to(memory_format=torch.contiguous_format))
+    trained = predicted(setup.validated_model.eval().to(memory_format=torch.contiguous_format))
     assert trained.isfinite().all()
     assert torch.equal(predicted(loaded), trained)
 

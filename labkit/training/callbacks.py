@@ -1,0 +1,74 @@
+"""A callback that warns in words: the posterior has collapsed, or the gradients explode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from labkit.training.events import EpochEnd, Update
+from labkit.training.latent_use import LatentUse
+
+EXPLODING = 10.0
+"""A mean gradient norm above this many times the median of the earlier epochs is reported."""
+
+
+class Advice:
+    """Warns, once each, of a collapsed posterior and of exploding gradients.
+
+    A posterior is reported as collapsed when it was collapsed at three validations in a row, of
+    which the first was after 100 updates: in the first updates every posterior is.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """
+        Args:
+            say: receives each warning, such as `print`.
+        """
+        self.say = say
+        self.collapsed_in_a_row = 0
+        self.given: set[str] = set()
+
+    def on_update(self, update: Update) -> None:
+        """Does nothing: single updates vary too much."""
+
+    def on_epoch(self, epoch_end: EpochEnd) -> None:
+        """Checks the epoch, and warns where that is due."""
+        if epoch_end.latents is not None and epoch_end.row.updates >= 100:
+            self.collapsed_in_a_row = (
+                self.collapsed_in_a_row + 1 if epoch_end.latents.collapsed else 0
+            )
+            if self.collapsed_in_a_row == 3:
+                self._once("collapse", collapse_in_words(epoch_end.latents))
+        norms = [row.gradient_norm for row in epoch_end.rows if row.gradient_norm is not None]
+        if len(norms) > 3 and epoch_end.row.gradient_norm is not None:
+            usual = sorted(norms[:-1])[(len(norms) - 1) // 2]
+            if norms[-1] > EXPLODING * usual > 0:
+                self._once("explosion", explosion_in_words(norms[-1], usual))
+
+    def close(self) -> None:
+        """Does nothing."""
+
+    def _once(self, kind: str, words: str) -> None:
+        if kind not in self.given:
+            self.given.add(kind)
+            self.say(words)
+
+
+def collapse_in_words(latents: LatentUse) -> str:
+    """What a collapsed posterior is, and what to try."""
+    return (
+        f"the posterior has collapsed: KL {latents.kl_per_step.mean():.3f} nats per step, "
+        f"{latents.active_units} of {len(latents.variance)} latent units active, and with z from "
+        f"the posterior the PSNR is {latents.posterior_gain:+.2f} dB from that with z from the "
+        "prior. The latent z carries no information: all samples are alike. Try latent maps, as "
+        "the preset `latent` has them: --model.observation optimal --model.latent-levels 3 "
+        "--model.prior learned --kl.schedule constant --kl.max-weight 6 --kl.hybrid 0.5"
+    )
+
+
+def explosion_in_words(norm: float, usual: float) -> str:
+    """What exploding gradients are, and what to try."""
+    return (
+        f"the gradient's norm was {norm:.3g} on average over this epoch, {norm / usual:.0f} times "
+        "the median of the epochs before: single updates may destroy what was learned. Try "
+        "--training.gradient-clip 1, or a lower --training.learning-rate"
+    )
