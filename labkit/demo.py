@@ -9,7 +9,8 @@ from labkit.config import Config
 from labkit.data.simulator import simulate_pack
 from labkit.errors import RunError
 from labkit.presets import DEMO
-from labkit.reporting.evaluate_run import REPORT, evaluate_run
+from labkit.reporting.evaluate_run import evaluate_run
+from labkit.reporting.run_files import REPORT
 from labkit.training import read_history, train
 from labkit.training.checkpoint import CHECKPOINT, CONFIG
 from labkit.training.run import check_minutes

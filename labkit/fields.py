@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import math
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -91,3 +92,14 @@ def differences(old: dict[str, Any], new: dict[str, Any], where: str = "") -> li
         elif a != b:
             found.append(f"{where}{name}: {a} -> {b}")
     return found
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted names: {"kl": {"beta": 1}} is {"kl.beta": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,7 +1,7 @@
-"""How sure a mean over clips is: percentile bootstrap intervals (Efron 1979).
+"""Confidence intervals of means over clips: the percentile bootstrap (Efron 1979).
 
-What is drawn anew is whole clips, never frames or windows: the frames of one clip resemble one
-another, and taken for independent they would make every interval too narrow.
+Whole clips are resampled, never frames or windows. The frames of one clip are similar; resampled
+independently they would make every interval too narrow.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from jaxtyping import Float, Int
 
 LEVEL = 0.95
-"""share of such intervals that should hold the true mean"""
+"""confidence level: the share of such intervals that contain the true mean"""
 
 _BLOCK = 2**22
-"""counts drawn at once: 32 MB"""
+"""number of counts drawn in one block: 32 MB"""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its interval, numbers or arrays of one shape. The bounds of a single clip are
-    NaN, for it says nothing of others; so is the figure of nothing at all."""
+    """A figure and its interval, numbers or arrays of one shape. The bounds are NaN for a single
+    clip; the figure is NaN too where there is nothing to average."""
 
     value: Float[np.ndarray, "*shape"]
     low: Float[np.ndarray, "*shape"]
@@ -36,13 +36,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Resamples:
-    """Many draws, with replacement, of as many clips as there are. The same draws serve every
-    figure, so that those of two predictors can be compared."""
+    """Resamples of the clips with replacement, each as large as the set. All figures use the same
+    resamples, so that those of two predictors can be compared."""
 
     clip_numbers: Int[np.ndarray, " N"]
-    """the clip that each row of values is of"""
+    """the clip that each row of values belongs to"""
     count: int = 2000
-    """how many draws"""
+    """number of resamples"""
     seed: int = 0
     level: float = LEVEL
 
@@ -55,8 +55,8 @@ class Resamples:
         numerators: Float[np.ndarray, "N ..."],
         denominators: Float[np.ndarray, "N ..."],
     ) -> Interval:
-        """Sum over rows / sum over rows, with its interval: a mean over parts that weigh
-        differently, such as the pixels of a region."""
+        """Sum of numerators / sum of denominators, with its interval: a mean whose rows have
+        different weights, such as the pixels of a region."""
         above, below = self._by_clip(numerators), self._by_clip(denominators)
         shape = numerators.shape[1:]
         value = _divided(above.sum(axis=0), below.sum(axis=0)).reshape(shape)
@@ -64,7 +64,7 @@ class Resamples:
             return Interval(value, np.full(shape, np.nan), np.full(shape, np.nan))
         drawn = np.concatenate([_divided(c @ above, c @ below) for c in self._counts()])
         tail = 50 * (1 - self.level)
-        # A draw without a single pixel of a region has no figure, and is left out.
+        # A resample without a single pixel of a region has no figure and is left out.
         empty = np.isnan(drawn).all(axis=0)
         drawn[:, empty] = 0
         low, high = np.nanpercentile(drawn, [tail, 100 - tail], axis=0)
@@ -80,14 +80,14 @@ class Resamples:
         return np.unique(self.clip_numbers, return_inverse=True)[1]
 
     def _by_clip(self, values: np.ndarray) -> np.ndarray:
-        """Rows added up clip by clip, (clips, columns)."""
+        """The rows summed clip by clip, (clips, columns)."""
         rows = values.reshape(len(values), -1).astype(np.float64)
         summed = np.zeros((self._clips, rows.shape[1]))
         np.add.at(summed, self._places, rows)
         return summed
 
     def _counts(self) -> Iterator[Float[np.ndarray, "draws clips"]]:
-        """How often each clip was drawn, a block of draws at a time."""
+        """How often each clip is in each resample, one block of resamples at a time."""
         clips = self._clips
         if self.count * clips <= _BLOCK:
             yield self._few
@@ -106,5 +106,5 @@ def _counts(random: np.random.Generator, clips: int, draws: int) -> np.ndarray:
 
 
 def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below; NaN where there is nothing below."""
+    """above / below; NaN where `below` is 0."""
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)

@@ -1,5 +1,5 @@
-"""A model judged on the clips of a data set, by a protocol. Clips stream through: of each frame
-nothing stays but its figures."""
+"""Evaluates a model on the clips of a data set by a protocol. Clips are read batch by batch; only
+the figures of each frame stay in memory."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ from labkit.evaluation.protocol import (
     find_protocol,
     fitted,
     sentence,
-    to_uint8,
 )
 from labkit.evaluation.regions import RegionScores, region_sums
 from labkit.evaluation.sampling import Sampler, predicted
 from labkit.evaluation.scoring import Scored, Scorer
+from labkit.frames import to_uint8
 from labkit.model import VideoCVAE
 
 PREDICTORS = ("prediction", "one_sample", "repeat_last", "prior_mean", "posterior")
-"""What is scored: the model's prediction, which in a best-of-N is the best sample; then the first
-sample too; the last context frame repeated, which is the figure to beat; the prior's mean instead
-of a sample; and the posterior's reconstruction, which sees the target and is no prediction."""
+"""What is scored:
+
+- prediction: one sample from the prior; in a best-of-N, the best of N samples
+- one_sample: in a best-of-N, the first sample
+- repeat_last: the last context frame repeated, the baseline
+- prior_mean: the prediction with z at the prior's mean
+- posterior: the posterior's reconstruction, which sees its target and is not a prediction"""
 
 
 def evaluate(
@@ -52,44 +56,45 @@ def evaluate(
     progress: bool = True,
     device: str | torch.device = "cpu",
 ) -> Evaluation:
-    """Judges a model on the windows of a data set.
+    """Evaluates a model on the windows of a data set.
 
     Args:
         model: in evaluation mode.
-        dataset: its windows are judged in order; its context and horizon hold, whatever those of
-            the protocol's name are.
+        dataset: its windows are taken in order. Its context and horizon are used, also where the
+            protocol's own are others.
         protocol: by name (`labkit.evaluation.protocol`), or one of your own.
-        samples: futures of each clip, from which the spread between samples is measured; 1 leaves
-            it out. A best-of-N takes its N.
+        samples: samples of each clip, from which the sample diversity is measured; with 1 it is not
+            measured. A best-of-N takes its N.
         seed: of the prior's samples. Each clip's samples follow from the seed and the clip alone.
-        clips: how many windows to judge; None is all.
+        clips: number of windows; None is all.
         batch_size: windows predicted together.
-        at_once: sequences predicted together where there are samples: what bounds the memory.
-        keep: how many to keep as examples.
+        at_once: sequences predicted together where there are samples; it bounds the memory.
+        keep: number of clips whose frames are stored as examples.
         perceptual: further metrics by name, such as {"lpips_alex": Lpips("alex")}.
-        made_with: what names the run's weights and config, kept beside the figures.
-        notes: sentences to keep beside them.
+        made_with: digests of the run's weights and config, stored with the figures.
+        notes: sentences stored with the figures.
         progress: show a bar.
         device: where to compute.
     Raises:
         LabkitError: an unknown protocol, or one that the model or the data set does not fit; no
             clips, or no samples.
     """
-    asked = find_protocol(protocol) if isinstance(protocol, str) else protocol
-    used = fitted(asked, dataset, model)
+    named = find_protocol(protocol) if isinstance(protocol, str) else protocol
+    used = fitted(named, dataset, model)
     count = _count(dataset, clips)
     if samples < 1:
         raise LabkitError(f"samples is {samples}", hint="give at least 1")
     drawn = used.best_of if used.best_of > 1 else samples
-    # Many samples, few clips: the batch shrinks, and the bar still moves.
+    # With many samples a batch has fewer clips, so that the progress bar still moves.
     size = max(1, min(batch_size, 4 * at_once // drawn))
-    judge = _Judge(used, Sampler(model, seed, at_once), Scorer(used, perceptual or {}), drawn, keep)
+    sampler, scorer = Sampler(model, seed, at_once), Scorer(used, perceptual or {})
+    collected = _Figures(used, sampler, scorer, drawn, keep)
     bar = tqdm(total=count, disable=not progress, unit="clip", desc=f"evaluating, {used.name}")
     with bar, torch.inference_mode():
         for numbers, batch in batches(dataset, count, size):
-            judge.add(batch, [dataset.clip_of(number) for number in numbers], device)
+            collected.add(batch, [dataset.clip_of(number) for number in numbers], device)
             bar.update(len(numbers))
-    return judge.result(
+    return collected.result(
         sentence(used, dataset, count, model.config.condition_at),
         seed=seed,
         made_with=dict(made_with or {}),
@@ -97,8 +102,8 @@ def evaluate(
     )
 
 
-class _Judge:
-    """Figures of the clips seen so far."""
+class _Figures:
+    """The figures of the batches that were added."""
 
     def __init__(
         self, used: Protocol, sampler: Sampler, scorer: Scorer, samples: int, keep: int
@@ -108,7 +113,7 @@ class _Judge:
         self.parts: dict[tuple[str, ...], list[np.ndarray]] = defaultdict(list)
 
     def add(self, batch: Batch, windows: list[tuple[int, int]], device: str | torch.device) -> None:
-        """Judges one batch, as the data set holds it."""
+        """Predicts and scores one batch, given as the data set holds it."""
         self.parts["clips",].append(np.array(windows, np.int64))
         self.parts["ids",].append(np.array([_identity(frames) for frames in batch.frames]))
         batch = batch.to(device)
@@ -116,21 +121,21 @@ class _Judge:
         truth, labels = batch.frames[:, n_past:], batch.labels
         labels = None if labels is None else labels[:, n_past:]
         drawn = self.sampler.draw(batch, n_past, windows, self.samples, self.scorer)
-        made = {**self._references(batch, windows), "prediction": drawn.first}
-        scored = {name: self.scorer(frames, truth, labels) for name, frames in made.items()}
+        films = {**self._references(batch, windows), "prediction": drawn.first}
+        scored = {name: self.scorer(frames, truth, labels) for name, frames in films.items()}
         if drawn.scored is not None:
             scored["one_sample"], scored["prediction"] = scored["prediction"], drawn.scored.best()
-            made["prediction"] = drawn.best
-        self._note(scored, labels)
+            films["prediction"] = drawn.best
+        self._add_scores(scored, labels)
         self._put(("samples", "psnr"), drawn.psnr.mean(dim=-1))
         if drawn.deviation is not None:
             self._put(("samples", "deviation"), drawn.deviation.mean(dim=(-2, -1)))
             if labels is not None:
                 self._put(("region", "deviation"), region_sums(drawn.deviation, labels))
-        self._keep({"truth": truth, **made}, batch.frames[:, :n_past])
+        self._add_examples({"truth": truth, **films}, batch.frames[:, :n_past])
 
     def _references(self, batch: Batch, windows: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """What stands beside the prediction: what needs no model, no noise, and no modesty."""
+        """The frames that the prediction is compared with: baseline, prior's mean, posterior."""
         n_past, horizon = self.protocol.n_past, self.protocol.n_future
         model, context = self.sampler.model, batch.frames[:, :n_past]
         noise = self.sampler.noise(windows, range(1), n_past + horizon - 1)
@@ -140,7 +145,7 @@ class _Judge:
             "posterior": model.reconstruct(batch.frames, batch.condition, n_past, noise=noise),
         }
 
-    def _note(self, scored: dict[str, Scored], labels: Tensor | None) -> None:
+    def _add_scores(self, scored: dict[str, Scored], labels: Tensor | None) -> None:
         for name, figures in scored.items():
             for metric, values in figures.values.items():
                 self._put(("score", metric, name), values)
@@ -150,18 +155,18 @@ class _Judge:
             ones = torch.ones_like(labels, dtype=torch.float32)
             self._put(("region", "count"), region_sums(ones, labels))
 
-    def _keep(self, films: dict[str, Tensor], context: Tensor) -> None:
-        """The first clips' frames, as bytes of their own: a slice would hold the whole batch."""
+    def _add_examples(self, films: dict[str, Tensor], context: Tensor) -> None:
+        """Stores the first clips' frames, as copies: a slice would keep the whole batch alive."""
         for name in ("truth", "prediction", "posterior"):
             film = torch.cat([context, films[name]], dim=1)[: self.missing]
-            self.parts["example", name].append(to_uint8(film).copy())
+            self.parts["example", name].append(to_uint8(film, clip=True))
         self.missing = max(0, self.missing - len(context))
 
     def _put(self, key: tuple[str, ...], values: Tensor) -> None:
         self.parts[key].append(values.cpu().numpy().copy())
 
-    def result(self, said: str, **more: object) -> Evaluation:
-        """What was found."""
+    def result(self, protocol: str, **more: object) -> Evaluation:
+        """The evaluation; `protocol` is its sentence."""
         tables: dict[str, dict] = {}
         for key, parts in self.parts.items():
             place = tables
@@ -169,7 +174,7 @@ class _Judge:
                 place = place.setdefault(word, {})
             place[key[-1]] = np.concatenate(parts)
         return Evaluation(
-            protocol=said,
+            protocol=protocol,
             name=self.protocol.name,
             n_past=self.protocol.n_past,
             best_of=self.protocol.best_of,
@@ -195,5 +200,5 @@ def _count(dataset: ClipDataset, clips: int | None) -> int:
 
 
 def _identity(frames: Tensor) -> str:
-    """What a window shows, whatever its number and wherever it is stored."""
+    """A digest of a window's frames: the same wherever they are stored."""
     return hashlib.blake2b(frames.contiguous().numpy().tobytes(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""An evaluation: every figure of every clip, kept so that runs can be compared clip by clip."""
+"""An evaluation: every figure of every clip, stored so that runs can be compared clip by clip."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from jaxtyping import Float, Int
 from labkit.errors import RunError
 from labkit.evaluation.bootstrap import LEVEL, Interval, Resamples
 from labkit.evaluation.regions import REGIONS, RegionScores
+from labkit.fields import flattened
 from labkit.files import write_whole
 
 FORMAT = 2
-"""of the two files; 1 had means alone"""
+"""version of the two files' format; version 1 had only means"""
 
 DIGITS = {"psnr": 3, "channel_psnr": 3}
 """decimals of a metric in the summary; of all others 4"""
@@ -31,18 +32,18 @@ class Evaluation:
     """Figures of N windows and `horizon` time steps, and a few clips to look at.
 
     Two evaluations can be compared clip by clip (`scores[m][p].mean(axis=1)`, one value a window)
-    where their `clip_ids` agree, and should be where their `name` does too.
+    if their `clip_ids` and their protocol's `name` are the same.
     """
 
     protocol: str
-    """one sentence: its name, context, horizon, samples, best-of-N or not, condition, data, how
-    PSNR is averaged"""
+    """one sentence: name, context, horizon, number of samples, best-of-N or not, condition, data,
+    how PSNR is averaged"""
     name: str
-    """of the protocol: frame, course, long, svg, best-of-N"""
+    """name of the protocol: frame, course, long, svg, best-of-N"""
     n_past: int
     """context frames: the first value is of time step n_past"""
     best_of: int
-    """samples of which the prediction is the best; 1 is one sample, taken as it came"""
+    """number of samples of which the prediction is the best; 1 is a single sample"""
     scores: dict[str, dict[str, Float[np.ndarray, "N horizon"]]]
     """by metric and predictor. Metrics: psnr (dB, averaged as the protocol says), channel_psnr
     (dB, per channel, as the course grades), ssim, and lpips_alex, lpips_vgg where measured.
@@ -55,20 +56,22 @@ class Evaluation:
     regions: RegionScores | None
     """the same by region, where the clips have labels"""
     clip_ids: np.ndarray
-    """what each window's frames are, as 16 letters (N,): the same in any run and any folder"""
+    """digest of each window's frames, 16 letters (N,): the same in every run and folder"""
     clip_numbers: Int[np.ndarray, " N"]
-    """of the clip in its split"""
+    """number of the clip in its split"""
     starts: Int[np.ndarray, " N"]
     """first frame of the window in the clip"""
     examples: dict[str, np.ndarray]
-    """"truth", "prediction" and "posterior" of the first clips, uint8 (K, T, 3, H, W), the
-    context frames in front of each"""
+    """"truth", "prediction" and "posterior" of the first clips, uint8 (K, T, 3, H, W); each starts
+    with the context frames"""
     seed: int = 0
-    """of the samples"""
+    """seed of the samples"""
     made_with: dict[str, str] = field(default_factory=dict)
     """digests of the run's config and weights: "config", "weights" """
     notes: tuple[str, ...] = ()
     """what could not be measured, and how it can be"""
+    report: Path | None = field(default=None, compare=False)
+    """the page that was written of it; not stored"""
 
     @property
     def psnr(self) -> dict[str, Float[np.ndarray, "N horizon"]]:
@@ -82,7 +85,7 @@ class Evaluation:
 
     @property
     def clips(self) -> int:
-        """Number of windows judged."""
+        """Number of windows."""
         return len(self.clip_ids)
 
     @cached_property
@@ -114,12 +117,12 @@ class Evaluation:
             "intervals": f"percentile bootstrap over clips, {LEVEL:.0%}",
             **{
                 metric: {
-                    name: _told(self.mean(metric, name), self.per_step(metric, name), metric)
+                    name: _with_steps(self.mean(metric, name), self.per_step(metric, name), metric)
                     for name in table
                 }
                 for metric, table in self.scores.items()
             },
-            **({} if self.regions is None else {"regions": self._regions_told()}),
+            **({} if self.regions is None else {"regions": self._regions_summary()}),
             "per_clip": {
                 "ids": self.clip_ids.tolist(),
                 **{
@@ -129,38 +132,42 @@ class Evaluation:
             },
         }
 
-    def _regions_told(self) -> dict[str, Any]:
+    def _regions_summary(self) -> dict[str, Any]:
         assert self.regions is not None
-        told: dict[str, Any] = {"share_of_pixels": self.regions.shares()}
+        table: dict[str, Any] = {"share_of_pixels": self.regions.shares()}
         for name in self.regions.squared:
             mean = self.regions.psnr(name, self.resamples)
             steps = self.regions.psnr_per_step(name, self.resamples)
             ssim = self.regions.mean_ssim(name, self.resamples)
             for place, region in enumerate(REGIONS):
-                told.setdefault(region, {})[name] = {
-                    "psnr": _told(mean[place], steps[:, place], "psnr"),
+                table.setdefault(region, {})[name] = {
+                    "psnr": _with_steps(mean[place], steps[:, place], "psnr"),
                     "ssim": {
                         "mean": _rounded(ssim.value[place], "ssim"),
                         "interval": _bounds(ssim[place], "ssim"),
                     },
                 }
-        return told
+        return table
 
     def save(self, file: Path | str) -> None:
-        """Writes the summary as JSON, and all figures and examples beside it as .npz. Each is
-        written whole, and `load` tells two that are not of one evaluation."""
+        """Writes the summary as JSON, and all figures and examples beside it as .npz. Each file is
+        written whole; `load` recognises two files that are not of one evaluation."""
         file = Path(file)
         packed = io.BytesIO()
         np.savez_compressed(packed, **self._arrays())
-        told = self.summary() | {"arrays": hashlib.sha256(packed.getvalue()).hexdigest()}
+        summary = self.summary() | {"arrays": hashlib.sha256(packed.getvalue()).hexdigest()}
         write_whole(file.with_suffix(".npz"), packed.getvalue())
-        write_whole(file, _json(told))
+        write_whole(file, _json(summary))
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """Every array under a dotted name: "scores.psnr.prediction", "regions.count", ..."""
-        kept = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        kept["regions"] = {} if self.regions is None else vars(self.regions)
-        return dict(_flat(kept))
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        values["regions"] = {} if self.regions is None else vars(self.regions)
+        return {
+            name: array
+            for name, array in flattened(values).items()
+            if isinstance(array, np.ndarray)
+        }
 
     @staticmethod
     def load(file: Path | str) -> Evaluation:
@@ -171,18 +178,18 @@ class Evaluation:
         """
         file = Path(file)
         try:
-            told = json.loads(file.read_text(encoding="utf-8"))
+            summary = json.loads(file.read_text(encoding="utf-8"))
             data = file.with_suffix(".npz").read_bytes()
-            if told.get("format") != FORMAT:
+            if summary.get("format") != FORMAT:
                 raise ValueError("of an older labkit")
-            if hashlib.sha256(data).hexdigest() != told["arrays"]:
+            if hashlib.sha256(data).hexdigest() != summary["arrays"]:
                 raise ValueError(f"{file.with_suffix('.npz').name} is of another evaluation")
             with np.load(io.BytesIO(data)) as arrays:
                 tables = _nested({name: arrays[name] for name in arrays.files})
             regions = tables.pop("regions", None)
             return Evaluation(
-                **{name: told[name] for name in _PLAIN},
-                notes=tuple(told["notes"]),
+                **{name: summary[name] for name in _PLAIN},
+                notes=tuple(summary["notes"]),
                 regions=None if regions is None else RegionScores(**regions),
                 **{"deviation": None, **tables},
             )
@@ -195,7 +202,7 @@ class Evaluation:
 _PLAIN = ("protocol", "name", "n_past", "best_of", "seed", "made_with")
 
 
-def _told(mean: Interval, steps: Interval, metric: str) -> dict[str, Any]:
+def _with_steps(mean: Interval, steps: Interval, metric: str) -> dict[str, Any]:
     return {
         "mean": _rounded(mean.value, metric),
         "interval": _bounds(mean, metric),
@@ -210,39 +217,29 @@ def _bounds(interval: Interval, metric: str) -> list[float | None]:
 
 
 def _rounded(values: Any, metric: str) -> Any:
-    """Numbers or lists of them, rounded; None where there is none, for JSON knows no NaN."""
+    """Numbers or lists of numbers, rounded; None for NaN, which JSON cannot hold."""
     values = np.asarray(values, np.float64)
     if values.ndim:
         return [_rounded(value, metric) for value in values]
     return None if np.isnan(values) else round(float(values), DIGITS.get(metric, 4))
 
 
-def _json(told: dict[str, Any]) -> str:
-    """Indented, with every list on a line of its own."""
+def _json(summary: dict[str, Any]) -> str:
+    """Indented JSON with every list on one line."""
     lists: list[str] = []
 
-    def held(value: Any) -> Any:
+    def with_marks(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: held(inner) for key, inner in value.items()}
+            return {key: with_marks(inner) for key, inner in value.items()}
         if isinstance(value, list):
             lists.append(json.dumps(value))
             return f"list {len(lists) - 1} of them"
         return value
 
-    text = json.dumps(held(told), indent=1)
+    text = json.dumps(with_marks(summary), indent=1)
     for place, line in enumerate(lists):
         text = text.replace(f'"list {place} of them"', line, 1)
     return text + "\n"
-
-
-def _flat(tables: dict[str, Any], prefix: str = "") -> list[tuple[str, np.ndarray]]:
-    found = []
-    for key, value in tables.items():
-        if isinstance(value, dict):
-            found += _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, np.ndarray):
-            found.append((f"{prefix}{key}", value))
-    return found
 
 
 def _nested(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Where a predicted gripper is: by how far the true arm must be moved to lie over it.
+"""Where the predicted gripper is: template matching with the true arm.
 
-The arm's pixels in the true frame are the template T, and the picture without an arm is the
-backdrop B. At each shift the pixels under the template are explained by the arm or by the backdrop;
-the shift at which the arm explains them best, against the backdrop, is the predicted gripper's
-offset from the true one in pixels. The template is the truth of the same time step, so light,
-height and pose are right; where to look is not told. An arm far off leans otherwise than the
-template: `controllability` states the error on true frames, where the offset is known.
+The arm's pixels in the true frame are the template T; the picture without the arm is the backdrop
+B. At each shift, the pixels under the template fit either the arm or the backdrop. The shift at
+which the arm fits best compared with the backdrop is the offset of the predicted gripper from the
+true one, in pixels. The template is of the same time step, so its light, height and pose are right.
+The search covers all shifts. A predicted arm far from the true one may be seen from another angle
+than the template; `controllability` reports the error on true frames, where the offset is known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from labkit.data.clip import ARM
 from labkit.data.simulator.camera import Camera
 
 FEWEST = 30
-"""pixels of the arm, in a picture of 64 x 64, that make a template; fewer are out of sight"""
+"""fewest pixels of the arm in a picture of 64 x 64 that serve as a template; an arm with fewer
+counts as not visible"""
 
 
 def tip_pixels(positions: Float[np.ndarray, "*batch 3"], size: int) -> Float[Tensor, "*batch 2"]:
@@ -32,14 +33,14 @@ def tip_pixels(positions: Float[np.ndarray, "*batch 3"], size: int) -> Float[Ten
 def in_picture(
     tips: Float[Tensor, "*batch 2"], size: int, margin: float = 1.0
 ) -> Bool[Tensor, "*batch"]:
-    """Whether the finger tips are in the picture, with so many pixels about them."""
+    """Whether the finger tips are inside the picture, at least `margin` pixels from its border."""
     return ((tips > margin) & (tips < size - margin)).all(dim=-1)
 
 
 def arm_pixels(
     labels: UInt8[Tensor, "*batch H W"], tips: Float[Tensor, "*batch 2"]
 ) -> Bool[Tensor, "*batch H W"]:
-    """The pixels of the arm; none where the gripper is out of sight."""
+    """The pixels of the arm; none where the gripper is not visible."""
     size, arm = labels.shape[-1], labels == ARM
     enough = arm.sum(dim=(-2, -1)) >= FEWEST * (size / 64) ** 2
     return arm & (enough & in_picture(tips.to(labels.device), size))[..., None, None]
@@ -48,10 +49,10 @@ def arm_pixels(
 def backdrop(
     frames: Float[Tensor, "*batch T 3 H W"], labels: UInt8[Tensor, "*batch T H W"]
 ) -> Float[Tensor, "*batch 3 H W"]:
-    """Each pixel's median over the frames in which the arm does not cover it; where it always
-    does, the mean colour of the others."""
-    seen = frames.where((labels != ARM)[..., None, :, :], torch.nan)
-    plate = seen.nanmedian(dim=-4).values
+    """Each pixel's median over the frames in which the arm does not cover it. A pixel that the arm
+    always covers gets the mean colour of the other pixels."""
+    uncovered = frames.where((labels != ARM)[..., None, :, :], torch.nan)
+    plate = uncovered.nanmedian(dim=-4).values
     return plate.where(plate.isfinite(), plate.nanmean(dim=(-2, -1), keepdim=True))
 
 
@@ -66,13 +67,13 @@ def gripper_offset(
 
         sum_x m(x) (|I(x + s) - T(x)|^2 - |I(x + s) - B(x + s)|^2),
 
-    m the arm's pixels, by Fourier transforms. What leaves the picture explains nothing.
+    m the arm's pixels, computed by Fourier transforms. Pixels outside of the picture count as 0.
 
     Args:
-        frames: pictures I to look at.
+        frames: the pictures I in which the gripper is searched.
         truth: the true frames T, whose arm is known.
-        arms: its pixels (`arm_pixels`).
-        plates: the picture without it (`backdrop`), one for several frames or each its own.
+        arms: the arm's pixels (`arm_pixels`).
+        plates: the pictures B without the arm (`backdrop`), one a frame or one for several frames.
     """
     batch, size = frames.shape[:-3], frames.shape[-1]
     image, template, plate = (

@@ -1,4 +1,4 @@
-"""What the latents say: the KL of each, what becomes of a prediction when one is turned."""
+"""What each latent does: its KL, and how a prediction changes with it (traversal)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from labkit.data.dataset import Batch, ClipDataset
 from labkit.errors import ShapeError
+from labkit.frames import to_uint8
 from labkit.model import VideoCVAE
 from labkit.model.gaussian import Gaussian, kl_divergence
 
@@ -47,8 +48,8 @@ class Latents:
     def active(self) -> Int64[np.ndarray, " A"]:
         """Numbers of the latents whose posterior's mean depends on the clip, by falling KL.
 
-        The variance is over clips, at one step, and then the largest of the steps: a mean that only
-        moves with the time tells nothing of a clip.
+        The variance is taken over clips at each step; the largest over the steps counts. A mean
+        that changes only with time carries no information on a clip.
         """
         order = self.order()
         return order[self.q_mean.var(axis=0).max(axis=0)[order] > ACTIVE]
@@ -56,11 +57,12 @@ class Latents:
 
 @dataclass(frozen=True)
 class Traversal:
-    """Predictions of one clip, each with one latent held away from its mean."""
+    """Predictions of one clip, each with one latent held at another value."""
 
     latents: tuple[int, ...]
     values: tuple[float, ...]
-    """standard deviations of the prior from its mean, at every step after the context"""
+    """the values, in standard deviations of the prior from its mean, at every step after the
+    context"""
     frames: UInt8[np.ndarray, "L V horizon 3 H W"]
 
     def effect(self) -> Float[np.ndarray, " L"]:
@@ -97,7 +99,7 @@ def infer_latents(
     parts = []
     for first in range(0, count, batch_size):
         numbers = range(first, min(first + batch_size, count))
-        batch = dataset.batch([n * dataset.windows_a_clip for n in numbers]).to(device)
+        batch = dataset.batch(dataset.first_windows[list(numbers)].tolist()).to(device)
         generator = torch.Generator(device).manual_seed(seed + first)
         parts.append(_infer(model, batch, dataset.n_past, generator))
     kinds = zip(*parts, strict=True)
@@ -112,18 +114,18 @@ def traverse(
     latents: Sequence[int],
     values: Sequence[float] = (-3.0, -1.5, 0.0, 1.5, 3.0),
 ) -> Traversal:
-    """Turns one latent at a time: all others stay at their means, and so does this one within the
-    context.
+    """Changes one latent at a time. All others stay at their means, and so does this one within
+    the context.
 
     Args:
         model: in evaluation mode.
         context, condition: of one clip, as for `VideoCVAE.predict`.
         horizon: number of frames to predict.
-        latents: numbers of the latents to turn.
-        values: where to hold each, in standard deviations of the prior: z itself, where the prior
-            is fixed.
+        latents: numbers of the latents to change.
+        values: the values each takes, in standard deviations of the prior from its mean; with a
+            fixed prior, the values of z itself.
     Raises:
-        ShapeError: a latent that is not there, or nothing to turn; as `VideoCVAE.predict`.
+        ShapeError: a latent number out of range, or no latents or values; as `VideoCVAE.predict`.
     """
     size = sum(model.latent_sizes)
     if not len(latents) or not len(values) or not all(0 <= n < size for n in latents):
@@ -136,13 +138,13 @@ def traverse(
         noise[row, :, n_past - 1 :, latent] = torch.tensor(values)[:, None]
     rows = len(latents) * len(values)
     with torch.inference_mode():
-        made = model.predict(
+        predicted = model.predict(
             context[None].expand(rows, -1, -1, -1, -1),
             condition[None].expand(rows, -1, -1),
             horizon,
             noise=noise.flatten(0, 1).to(context.device),
         )
-    pixels = (255 * made.clamp(0, 1)).round().byte().cpu().numpy()
+    pixels = to_uint8(predicted, clip=True)
     shape = len(latents), len(values), *pixels.shape[1:]
     return Traversal(
         tuple(int(n) for n in latents), tuple(float(v) for v in values), pixels.reshape(shape)

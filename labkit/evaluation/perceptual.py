@@ -1,8 +1,8 @@
 """LPIPS (Zhang et al. 2018), by torchmetrics: a distance between the features that a network
 trained on photographs has of two pictures. 0 is equal; published figures mix AlexNet and VGG.
 
-torchmetrics brings the weights of LPIPS itself; those of the network are torchvision's. They are
-used where they lie in its cache, and never fetched unasked.
+The weights of LPIPS itself come with torchmetrics; those of the network are torchvision's. They are
+used if they are in torch's cache, and are never downloaded without being asked for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How a model is judged, by name. Published figures of one model differ by 4 dB with the protocol
-alone: how far ahead, one sample or the best of many, and how PSNR is averaged. So each has a name
-that means one thing, and one sentence that stands beside every figure it gave.
+"""How a model is evaluated. Published figures of one model differ by 4 dB between protocols: the
+horizon, one sample or the best of many, and how PSNR is averaged. Each protocol has a name with one
+meaning, and a sentence that stands with every figure.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from labkit.data.dataset import Batch, ClipDataset
 from labkit.errors import LabkitError
@@ -22,12 +20,16 @@ from labkit.evaluation.metrics import psnr
 from labkit.model import VideoCVAE
 
 MOST_SAMPLES = 100
-"""The largest N of a best-of-N, which is that of the published tables."""
+"""The largest N of a best-of-N: that of the published tables."""
+
+Positions = Literal["measured", "integrated"]
+"""End-effector positions in the conditions of predicted steps: as the robot measured them, which is
+known only after the step; or added up from the actions."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is predicted from what, how often, and how it is scored."""
+    """What is predicted from what, with how many samples, and how it is scored."""
 
     name: str
     n_past: int = 2
@@ -35,33 +37,43 @@ class Protocol:
     n_future: int = 10
     """horizon"""
     best_of: int = 1
-    """samples of each clip; of more than one, the best is kept, for each metric by itself"""
+    """samples of each clip; with more than one, the best counts, for each metric separately"""
     averaging: Literal["frame", "channel"] = "frame"
     """PSNR over all pixels and channels of a frame; or of each channel, then averaged"""
+    ssim: Literal["frame", "interior"] = "frame"
+    """SSIM over the whole frame, mirrored at its border; or without the 5 pixels at the border"""
     action_free: bool = False
-    """for models that are told nothing of the robot"""
+    """whether only models without a condition are allowed"""
     first_window: bool = False
-    """whether only the first frames of a clip count"""
+    """whether only the first frames of a clip are scored"""
+    own_window: bool = False
+    """whether a run's own n_past and n_future replace those above"""
 
 
-FRAME = Protocol("frame")
-"""The default: one sample, PSNR of each frame over all pixels and channels."""
+FRAME = Protocol("frame", own_window=True)
+"""The default: the run's own window, one sample, PSNR of a frame over all pixels and channels."""
 
-COURSE = Protocol("course", averaging="channel", first_window=True)
-"""As the coursework is graded: the first 12 frames, PSNR per channel, then averaged."""
+COURSE = Protocol("course", averaging="channel", ssim="interior", first_window=True)
+"""The coursework's grading: the first 12 frames, PSNR per channel, then averaged."""
 
 LONG = Protocol("long", n_future=28)
-"""All of a BAIR clip of 30 frames."""
+"""All 30 frames of a BAIR clip."""
 
-SVG = Protocol("svg", n_future=28, best_of=100, averaging="channel", action_free=True)
+SVG = Protocol(
+    "svg", n_future=28, best_of=100, averaging="channel", ssim="interior", action_free=True
+)
 """As SVG (Denton & Fergus 2018) and SRVP (Franceschi et al. 2020) are scored on BAIR."""
 
-NAMED = {each.name: each for each in (FRAME, COURSE, LONG, SVG)}
+VIDEOGPT = Protocol("videogpt", n_past=1, n_future=15)
+"""The window of VideoGPT (Yan et al. 2021), MCVD (Voleti et al. 2022) and iVideoGPT (Wu et al.
+2024) on BAIR: 1 -> 15 frames. Their tables give FVD, and the best of 100 for the other metrics."""
+
+NAMED = {each.name: each for each in (FRAME, COURSE, LONG, SVG, VIDEOGPT)}
 """The protocols by name; best-of-N is one more for each N."""
 
 
 def find_protocol(name: str) -> Protocol:
-    """The protocol of that name: frame, course, long, svg or best-of-N.
+    """The protocol of that name: frame, course, long, svg, videogpt or best-of-N.
 
     Raises:
         LabkitError: there is no such protocol, or N is not from 2 to 100.
@@ -77,27 +89,48 @@ def find_protocol(name: str) -> Protocol:
         )
     if not (number.isascii() and number.isdigit() and 2 <= int(number) <= MOST_SAMPLES):
         raise LabkitError(
-            f"protocol {name!r} keeps the best of {number or 'nothing'}",
-            hint=f"N is from 2 to {MOST_SAMPLES}, as in best-of-20; one sample is frame",
+            f"protocol {name!r}: the best of {number or 'nothing'} is not possible",
+            hint=f"N is from 2 to {MOST_SAMPLES}, as in best-of-20; for one sample take frame",
         )
-    return Protocol(f"best-of-{int(number)}", best_of=int(number))
+    return Protocol(f"best-of-{int(number)}", best_of=int(number), own_window=True)
 
 
-def fitted(asked: Protocol, dataset: ClipDataset, model: VideoCVAE) -> Protocol:
-    """The protocol with the data set's own context and horizon; `sentence` tells of a change.
+def with_window(
+    protocol: Protocol, own: tuple[int, int], n_past: int | None = None, n_future: int | None = None
+) -> Protocol:
+    """The protocol with the window it is to be used with.
+
+    Args:
+        protocol: as `find_protocol` gives it.
+        own: n_past and n_future of the run, the default of `frame` and best-of-N.
+        n_past, n_future: other numbers of frames; None takes the default.
+    Raises:
+        LabkitError: less than one context frame, or less than one frame to predict.
+    """
+    past, future = own if protocol.own_window else (protocol.n_past, protocol.n_future)
+    past = past if n_past is None else n_past
+    future = future if n_future is None else n_future
+    for option, frames in (("--n-past", past), ("--n-future", future)):
+        if frames < 1:
+            raise LabkitError(f"{option} is {frames}", hint="give at least 1")
+    return replace(protocol, n_past=past, n_future=future)
+
+
+def fitted(protocol: Protocol, dataset: ClipDataset, model: VideoCVAE) -> Protocol:
+    """The protocol with the data set's own context and horizon; `sentence` states a change.
 
     Raises:
-        LabkitError: it is not made for such a model or such windows.
+        LabkitError: the protocol does not fit the model or the data set's windows.
     """
-    if asked.action_free and dataset.condition != "none":
+    if protocol.action_free and dataset.condition != "none":
         raise LabkitError(
-            f"protocol {asked.name} is for models that are told no action, and this one is told "
+            f"protocol {protocol.name} is for models without a condition, and this one uses "
             f"{dataset.condition}",
-            hint="take --protocol best-of-100, or train one with --data.condition none",
+            hint="take --protocol best-of-100, or train a model with --data.condition none",
         )
-    if asked.first_window and dataset.windows != "first":
+    if protocol.first_window and dataset.windows != "first":
         raise LabkitError(
-            f"protocol {asked.name} scores the first frames of each clip alone",
+            f"protocol {protocol.name} scores the first frames of each clip alone",
             hint="leave --windows out, or take --protocol frame",
         )
     if dataset.condition_size != model.condition_size:
@@ -111,46 +144,71 @@ def fitted(asked: Protocol, dataset: ClipDataset, model: VideoCVAE) -> Protocol:
     if dataset.frame_size != (side, side):
         height, width = dataset.frame_size
         raise LabkitError(
-            f"the frames are {height} x {width} pixels, and the model is made for {side} x {side}",
+            f"the frames are {height} x {width} pixels, and the model expects {side} x {side}",
             file=dataset.root,
-            hint="give the data set that it was trained with, or one of that size",
+            hint="give the data set that it was trained with, or one with frames of that size",
         )
-    return replace(asked, n_past=dataset.n_past, n_future=dataset.n_future)
+    return replace(protocol, n_past=dataset.n_past, n_future=dataset.n_future)
 
 
-def sentence(used: Protocol, dataset: ClipDataset, windows: int, condition_at: str) -> str:
-    """The protocol in one sentence, to stand beside every figure it gave.
+def sentence(
+    protocol: Protocol,
+    dataset: ClipDataset,
+    windows: int,
+    condition_at: str,
+    positions: Positions = "measured",
+) -> str:
+    """The protocol in one sentence, which stands with every figure.
 
     Args:
-        used: the protocol.
-        dataset: whose windows were judged.
+        protocol: with the window that was used.
+        dataset: whose windows were evaluated.
         windows: how many.
         condition_at: which condition leads to a frame: "previous" or "target".
+        positions: where the positions in the conditions of predicted steps come from.
     """
-    told = {
-        "none": "no condition (action-free)",
-        "previous": f"condition {dataset.condition} of the frame before",
-        "target": f"condition {dataset.condition} of the target frame itself",
-    }["none" if dataset.condition == "none" else condition_at]
-    what = "windows" if dataset.windows == "all" else "first windows"
-    named = NAMED.get(used.name, FRAME)
-    changed = (used.n_past, used.n_future) != (named.n_past, named.n_future)
-    own = f" (not the {named.n_past} -> {named.n_future} of its name)" if changed else ""
+    condition = "no condition (action-free)"
+    if dataset.condition != "none":
+        frame = {"previous": "the frame before", "target": "the target frame itself"}[condition_at]
+        condition = f"condition {dataset.condition} of {frame}"
+    if dataset.condition == "action+position":
+        condition += {
+            "measured": ", measured positions also at predicted steps",
+            "integrated": ", positions at predicted steps added up from the actions",
+        }[positions]
+    kind = "windows" if dataset.windows == "all" else "first windows"
+    named = NAMED.get(protocol.name, FRAME)
+    changed = (protocol.n_past, protocol.n_future) != (named.n_past, named.n_future)
+    changed = changed and not named.own_window
+    note = f" (not the {named.n_past} -> {named.n_future} of its name)" if changed else ""
     samples = (
         "one sample from the prior (not best of N)"
-        if used.best_of == 1
-        else f"best of {used.best_of} samples from the prior, chosen for each clip and metric "
+        if protocol.best_of == 1
+        else f"best of {protocol.best_of} samples from the prior, chosen for each clip and metric "
         "by looking at the truth"
     )
     averaged = {
         "frame": "PSNR per frame over all pixels and channels",
         "channel": "PSNR per frame and channel, averaged over the channels",
-    }[used.averaging]
+    }[protocol.averaging]
+    ssim = {"frame": "SSIM over the whole frame", "interior": "SSIM without the frame's border"}
     return (
-        f"protocol {used.name}: {used.n_past} -> {used.n_future} frames{own}, free-running, "
-        f"{samples}, {told}; {windows} {what} of the {dataset.split} split of "
-        f"{Path(dataset.root).name}; {averaged}, then averaged over frames and clips"
+        f"protocol {protocol.name}: {protocol.n_past} -> {protocol.n_future} frames{note}, "
+        f"free-running, {samples}, {condition}; {windows} {kind} of the {dataset.split} split of "
+        f"{Path(dataset.root).name}; {averaged}, {ssim[protocol.ssim]}, then averaged over frames "
+        "and clips"
     )
+
+
+GRADES = ((25.0, 100), (24.0, 90), (23.0, 80), (22.0, 70), (21.0, 60), (20.0, 50))
+"""The course's table, (PSNR in dB, per cent): from that PSNR of the protocol `course` on its test
+set, that share of the demo's PSNR points; below the last, none."""
+
+
+def grade(psnr: float) -> int:
+    """Per cent of the points for a PSNR in dB of the protocol `course`. The PSNR is not rounded:
+    24.99 dB is below 25."""
+    return next((share for bound, share in GRADES if psnr >= bound), 0)
 
 
 def validation_psnr(
@@ -163,14 +221,9 @@ def validation_psnr(
     for _, read in batches(dataset, min(clips, len(dataset)), 32):
         batch = read.to(device)
         context, future = batch.frames.split((dataset.n_past, dataset.n_future), dim=1)
-        guess = model.predict(context, batch.condition, future.shape[1], generator=generator)
-        values.append(psnr(guess, future))
+        predicted = model.predict(context, batch.condition, future.shape[1], generator=generator)
+        values.append(psnr(predicted, future))
     return torch.cat(values).mean().item()
-
-
-def to_uint8(frames: Float[Tensor, ...]) -> np.ndarray:
-    """Frames in [0, 1] as bytes, rounded."""
-    return (frames.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def batches(dataset: ClipDataset, count: int, size: int) -> Iterator[tuple[range, Batch]]:

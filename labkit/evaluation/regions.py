@@ -1,5 +1,5 @@
-"""Figures by region: arm, moved objects, rest. A whole frame's PSNR is mostly arm and background,
-and hardly notices whether a pushed object moves, fades or stays."""
+"""Figures by region: arm, moved objects, rest. The PSNR of a whole frame is mostly that of arm and
+background; it changes little if a pushed object fades or stays where it was."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class RegionErrors:
     """3 x the region's pixels in that frame; 0 where it has none"""
 
     def psnr(self) -> float:
-        """PSNR in dB of the mean squared error over all the region's pixels, in all frames and
-        clips together: a frame may have few of them, or none."""
+        """PSNR in dB of the mean squared error over all of the region's pixels in all frames and
+        clips; a single frame may have few or none of them."""
         return psnr_of_mse(self.squared.sum().item() / max(self.count.sum().item(), 1.0))
 
     def per_step(self) -> Float[np.ndarray, " steps"]:
@@ -47,7 +47,7 @@ def region_errors(
     truth: Float[Tensor, "*batch 3 H W"],
     labels: UInt8[Tensor, "*batch H W"],
 ) -> dict[str, RegionErrors]:
-    """Errors of each region of `REGIONS`, told apart by the labels of the true frames."""
+    """Errors of each region of `REGIONS`, by the labels of the true frames."""
     squared = (prediction - truth).square().sum(dim=-3)
     return {
         name: RegionErrors(
@@ -61,7 +61,7 @@ def region_errors(
 def region_sums(
     maps: Float[Tensor, "*batch H W"], labels: UInt8[Tensor, "*batch H W"]
 ) -> Float[Tensor, "*batch R"]:
-    """Any map summed over the pixels of each region, in the order of `REGIONS`."""
+    """A map summed over the pixels of each region, in the order of `REGIONS`."""
     return torch.stack(
         [(maps * (labels == label)).sum(dim=(-2, -1)) for label in REGIONS.values()], dim=-1
     )
@@ -69,9 +69,9 @@ def region_sums(
 
 @dataclass(frozen=True)
 class RegionScores:
-    """Figures by region, of every clip and time step, as sums over the region's pixels: a frame
-    may have few of them, or none, and a clip counts as its pixels do. The last axis is `REGIONS`.
-    """
+    """Figures by region of every clip and time step, as sums over the region's pixels. Each pixel
+    weighs the same, so a clip weighs as many pixels as the region has in it. The last axis is
+    `REGIONS`."""
 
     count: Float[np.ndarray, "N horizon R"]
     """pixels"""
@@ -101,7 +101,7 @@ class RegionScores:
         return resamples.ratio(self.deviation.sum(axis=1), self.count.sum(axis=1))
 
     def shares(self) -> dict[str, float]:
-        """Which part of all pixels each region is."""
+        """Each region's share of all pixels."""
         total = self.count.sum(axis=(0, 1))
         return dict(zip(REGIONS, (total / total.sum()).tolist(), strict=True))
 

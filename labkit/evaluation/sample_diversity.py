@@ -1,4 +1,4 @@
-"""Whether the latent says anything: PSNR does not notice a collapsed posterior, this does."""
+"""Whether the latent is used. A collapsed posterior does not show in PSNR; it shows here."""
 
 from __future__ import annotations
 
@@ -9,60 +9,68 @@ import numpy as np
 from labkit.evaluation.bootstrap import Interval
 from labkit.evaluation.evaluation import Evaluation
 
-TRACE, VISIBLE = 0.1, 1.0
-"""grey levels of 255: below the first, samples are the same film; from the second on they differ
-to the eye"""
+SAME, VISIBLE = 0.1, 1.0
+"""grey levels of 255: below the first, samples count as equal; from the second on, the difference
+between samples can be seen"""
 
-TOLD = 0.1
-"""dB over the prior's mean from which on the posterior tells something of its target"""
+INFORMATIVE = 0.1
+"""dB above the prior's mean from which on the posterior counts as informative about its target"""
 
 
 @dataclass(frozen=True)
-class Spread:
-    """What z does to the frames, with intervals over clips."""
+class SampleDiversity:
+    """What z changes in the frames, with intervals over clips."""
 
     samples: int
-    """futures of each clip"""
+    """number of samples of each clip"""
     deviation: Interval
-    """standard deviation of a pixel between them, grey levels of 255"""
+    """standard deviation of a pixel between samples, grey levels of 255"""
     best_gain: Interval
-    """PSNR of each clip's best sample over the mean of all, dB"""
+    """PSNR of each clip's best sample above the mean of all its samples, dB"""
     posterior_gain: Interval
-    """PSNR of the posterior, which sees the target, over the prior's mean, dB"""
+    """PSNR of the posterior, which sees its target, above that of the prior's mean, dB"""
 
-    def words(self) -> str:
+    def sentence(self) -> str:
         """What the figures mean."""
-        deviation, told = self.deviation.value, self.posterior_gain.value >= TOLD
-        if told and deviation < TRACE:
+        deviation = self.deviation.value
+        informative = self.posterior_gain.value >= INFORMATIVE
+        if informative and deviation < SAME:
             return (
-                "The posterior tells something of its target, but samples from the prior are all "
-                "the same film: the two do not meet."
+                "The posterior carries information about its target, but all samples from the "
+                "prior are the same: posterior and prior do not match."
             )
-        if told:
-            return "The latent is alive: samples differ, and the posterior tells of its target."
-        if deviation < TRACE:
+        if informative:
             return (
-                "The posterior has collapsed: z is ignored, every sample is the same film, and "
-                "what is known beforehand carries the prediction."
+                "The latent is in use: samples differ, and the posterior carries information about "
+                "its target."
+            )
+        if deviation < SAME:
+            return (
+                "The posterior has collapsed: z has no effect, all samples are the same, and the "
+                "prediction depends on context and condition alone."
             )
         if deviation < VISIBLE:
             return (
-                "The latent is hardly heard: samples differ by less than a grey level, and to know "
-                "the target is no help. Close to a collapsed posterior."
+                "The latent has almost no effect: samples differ by less than one grey level, and "
+                "the posterior is not better than the prior's mean. This is close to a collapsed "
+                "posterior."
             )
-        return "Samples differ, yet to know the target is no help: what z says is not what happens."
+        return (
+            "Samples differ, but the posterior is not better than the prior's mean: z carries no "
+            "information about what happens."
+        )
 
 
-def spread(evaluation: Evaluation) -> Spread | None:
-    """The spread between samples; None where there was one alone."""
+def sample_diversity(evaluation: Evaluation) -> SampleDiversity | None:
+    """The diversity of an evaluation's samples; None where each clip has only one."""
     if evaluation.deviation is None:
         return None
-    each = evaluation.samples_psnr
-    seen = evaluation.psnr["posterior"] - evaluation.psnr["prior_mean"]
+    samples = evaluation.samples_psnr
+    gain = evaluation.psnr["posterior"] - evaluation.psnr["prior_mean"]
     mean = evaluation.resamples.mean
-    return Spread(
-        each.shape[1],
+    return SampleDiversity(
+        samples.shape[1],
         mean(evaluation.deviation.mean(axis=1)),
-        mean(np.max(each, axis=1) - each.mean(axis=1)),
-        mean(seen.mean(axis=1)),
+        mean(np.max(samples, axis=1) - samples.mean(axis=1)),
+        mean(gain.mean(axis=1)),
     )

@@ -1,4 +1,4 @@
-"""Many futures of the same past: drawn a few at a time, scored, and let go."""
+"""Many samples of the same clip, predicted and scored a few at a time to bound the memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labkit.data.dataset import Batch
-from labkit.evaluation.scoring import Scored, Scorer, joined
+from labkit.evaluation.scoring import Scored, Scorer, concatenated
 from labkit.model import VideoCVAE
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What is kept of N samples of each of B clips: figures, and two films."""
+    """N samples of each of B clips: their figures, and the frames of two of them."""
 
     psnr: Float[Tensor, "B N horizon"]
     """of each sample, on the CPU"""
     scored: Scored | None
-    """every figure of each sample; where the protocol keeps one sample, nobody needs them"""
+    """every figure of each sample in a best-of-N; None otherwise"""
     first: Float[Tensor, "B horizon 3 H W"]
     """the first sample"""
     best: Float[Tensor, "B horizon 3 H W"]
@@ -40,15 +40,15 @@ def predicted(
     n_past: int,
     **drawn: Any,
 ) -> Float[Tensor, "B *samples_and_horizon 3 H W"]:
-    """What every figure is of: the predictions of the frames after the context, free-running.
+    """The free-running predictions of the frames after the context: every figure is of these.
 
-    Whole clips may be given: here the context is cut off, and the model gets nothing else. This is
+    Whole clips may be given: this function passes on only the context frames to the model. It is
     the function that `labkit prove` examines.
 
     Args:
         frames: of whole clips.
         condition: of each frame.
-        n_past: how many frames are context.
+        n_past: number of context frames.
         drawn: how z is drawn, as in `VideoCVAE.predict`.
     """
     return model.predict(frames[:, :n_past], condition, frames.shape[1] - n_past, **drawn)
@@ -56,19 +56,19 @@ def predicted(
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws the futures of clips. Each sample's noise follows from the seed, the clip and the
-    sample's number alone: it does not depend on the batch, on how many are drawn, how far ahead,
-    or on what device."""
+    """Draws samples of clips. The noise of a sample depends only on the seed, the clip and the
+    sample's number: not on the batch, the number of samples, the horizon or the device."""
 
     model: VideoCVAE
     seed: int
     at_once: int
-    """sequences predicted in one call: what bounds the memory"""
+    """sequences predicted in one call; it bounds the memory"""
 
     def noise(
         self, windows: Sequence[tuple[int, int]], samples: range, steps: int
     ) -> Float[Tensor, "_ {steps} z"]:
-        """epsilon of those samples of each window (clip number, start), in rows of a window."""
+        """epsilon of these samples of each window (clip number, start): all samples of the first
+        window, then of the next."""
         size = sum(self.model.latent_sizes)
         drawn = [
             np.random.default_rng([self.seed, *window, number]).standard_normal(
@@ -87,11 +87,11 @@ class Sampler:
         count: int,
         scorer: Scorer,
     ) -> Samples:
-        """Predicts `count` futures of each window, in parts that fit `at_once`.
+        """Predicts `count` samples of each window, in parts that fit `at_once`.
 
         Args:
             batch: the windows' frames in [0, 1] and conditions, on the model's device.
-            n_past: how many of the frames are context, and given to the model.
+            n_past: number of context frames, which are given to the model.
             windows: clip number and start of each.
             count: N.
             scorer: what is measured.
@@ -104,7 +104,7 @@ class Sampler:
         first = best = offset = squared = torch.empty(0)
         for start in range(0, count, step):
             numbers = range(start, min(start + step, count))
-            made = predicted(
+            frames = predicted(
                 self.model,
                 batch.frames,
                 batch.condition,
@@ -112,30 +112,30 @@ class Sampler:
                 samples=len(numbers),
                 noise=self.noise(windows, numbers, n_past + horizon - 1),
             )
-            target = truth[:, None].expand_as(made)
+            target = truth[:, None].expand_as(frames)
             if scorer.protocol.best_of > 1:
                 labels = batch.labels
                 if labels is not None:
                     labels = labels[:, None, n_past:].expand(-1, len(numbers), -1, -1, -1)
-                scored.append(scorer(made, target, labels))
+                scored.append(scorer(frames, target, labels))
                 values = scored[-1].values["psnr"]
             else:
-                values = scorer.psnr(made, target).cpu()
+                values = scorer.psnr(frames, target).cpu()
             psnr.append(values)
             if start == 0:
-                first, best = made[:, 0].clone(), made[:, 0].clone()
+                first, best = frames[:, 0].clone(), frames[:, 0].clone()
                 offset, squared = torch.zeros_like(first), torch.zeros_like(first)
             highest, which = values.mean(dim=-1).max(dim=1)
             better = torch.nonzero(highest > reached).flatten()
-            best[better.to(best.device)] = made[better, which[better]]
+            best[better.to(best.device)] = frames[better, which[better]]
             reached[better] = highest[better]
-            # Deviations from the first sample, not from 0: equal samples must give exactly 0.
-            apart = made - first[:, None]
-            offset += apart.sum(dim=1)
-            squared += apart.square().sum(dim=1)
+            # Differences from the first sample, not from 0: equal samples give exactly 0.
+            difference = frames - first[:, None]
+            offset += difference.sum(dim=1)
+            squared += difference.square().sum(dim=1)
         return Samples(
             torch.cat(psnr, dim=1),
-            joined(scored) if scored else None,
+            concatenated(scored) if scored else None,
             first,
             best,
             _deviation(offset, squared, count),

@@ -1,4 +1,4 @@
-"""Predicted frames against true ones: every metric, over the whole frame and by region."""
+"""Scores predicted frames against true ones: every metric, over the whole frame and by region."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from labkit.evaluation.metrics import LOWER_IS_BETTER, Metric, channel_psnr, psnr, ssim_map
+from labkit.evaluation.metrics import (
+    LOWER_IS_BETTER,
+    Metric,
+    channel_psnr,
+    interior_mean,
+    psnr,
+    ssim_map,
+)
 from labkit.evaluation.protocol import Protocol
 from labkit.evaluation.regions import region_sums
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Figures of frames, all on the CPU. Their leading axes are clips, or clips and samples."""
+    """Figures of frames, on the CPU. The leading axes are clips, or clips and samples."""
 
     values: dict[str, Float[Tensor, "*batch horizon"]]
     """by metric"""
     regions: dict[str, Float[Tensor, "*batch horizon R"]] = field(default_factory=dict)
-    """sums over each region's pixels: "squared" (of all channels' errors) and "ssim"; empty where
-    there are no labels"""
+    """sums over each region's pixels: "squared" (squared errors of all channels) and "ssim"; empty
+    without labels"""
 
     def best(self) -> Scored:
-        """Of each clip's samples the best in the mean over time, for each metric by itself. The
+        """The best of each clip's samples by the mean over time, for each metric separately. The
         errors of regions are of the sample chosen by PSNR, their SSIM of that chosen by SSIM."""
         chosen = {name: _best(name, values) for name, values in self.values.items()}
         return Scored(
@@ -50,32 +57,35 @@ class Scorer:
         """PSNR as the protocol averages it."""
         return psnr if self.protocol.averaging == "frame" else channel_psnr
 
+    def _ssim(self, maps: Tensor) -> Tensor:
+        return maps.mean(dim=(-2, -1)) if self.protocol.ssim == "frame" else interior_mean(maps)
+
     def __call__(
         self,
-        made: Float[Tensor, "*batch horizon 3 H W"],
+        predicted: Float[Tensor, "*batch horizon 3 H W"],
         truth: Float[Tensor, "*batch horizon 3 H W"],
         labels: UInt8[Tensor, "*batch horizon H W"] | None,
     ) -> Scored:
-        """Every figure of predicted frames; regions are told apart by the true frames' labels."""
-        similar = ssim_map(made, truth)
+        """Every figure of predicted frames; regions follow the labels of the true frames."""
+        similarity = ssim_map(predicted, truth)
         values = {
-            "psnr": self.psnr(made, truth),
-            "channel_psnr": channel_psnr(made, truth),
-            "ssim": similar.mean(dim=(-2, -1)),
-            **{name: metric(made, truth) for name, metric in self.perceptual.items()},
+            "psnr": self.psnr(predicted, truth),
+            "channel_psnr": channel_psnr(predicted, truth),
+            "ssim": self._ssim(similarity),
+            **{name: metric(predicted, truth) for name, metric in self.perceptual.items()},
         }
         regions = {}
         if labels is not None:
-            squared = (made - truth).square().sum(dim=-3)
+            squared = (predicted - truth).square().sum(dim=-3)
             regions = {
                 "squared": region_sums(squared, labels).cpu(),
-                "ssim": region_sums(similar, labels).cpu(),
+                "ssim": region_sums(similarity, labels).cpu(),
             }
         return Scored({name: each.cpu() for name, each in values.items()}, regions)
 
 
-def joined(parts: list[Scored]) -> Scored:
-    """Samples of the same clips, put side by side along axis 1."""
+def concatenated(parts: list[Scored]) -> Scored:
+    """Samples of the same clips, concatenated along axis 1."""
     return Scored(
         {name: torch.cat([part.values[name] for part in parts], dim=1) for name in parts[0].values},
         {

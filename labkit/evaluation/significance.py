@@ -1,17 +1,17 @@
 """Whether one model is better than another: means and paired differences, each with an interval
 and a test.
 
-What is drawn anew decides what a figure speaks of:
+What is resampled decides what a figure is about:
 
-- One training a side: clips. Both are judged on the same clips, so what is taken is the difference
-  on each clip, most of whose difficulty drops out. The interval is a percentile bootstrap over
-  clips, the test flips the signs of whole clips (a paired permutation test, Fisher 1935). It says
-  which of these two sets of weights is better; nothing of what another seed would have given.
-- Several trainings a side: seeds and clips, both taken for draws from a larger population and
-  crossed, since every training is judged on every clip. It says which way of training is better.
+- One training on each side: clips. Both are evaluated on the same clips, and the difference is
+  taken clip by clip, so that most of a clip's difficulty cancels. The interval is a percentile
+  bootstrap over clips; the test flips the signs of whole clips (a paired permutation test, Fisher
+  1935). The result holds for these two sets of weights; another seed may give another result.
+- Several trainings on each side: seeds and clips, both random and crossed, since every training is
+  evaluated on every clip. The result holds for the way of training.
 
-For the second a bootstrap will not do: with three seeds its widest interval is from the worst seed
-to the best, which holds the true mean three times in four, whatever level it is given.
+A bootstrap does not work in the second case: with three seeds its widest interval reaches from the
+worst seed to the best, which covers the true mean in three of four cases at any level.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from labkit.evaluation.bootstrap import LEVEL, Interval, Resamples
 from labkit.evaluation.evaluation import Evaluation
 
 FLIPS = 9999
-"""random flips of all signs; up to 13 clips all there are are taken instead"""
+"""number of random sign flips; with up to 13 clips all possible flips are taken instead"""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval, and how likely one so far from 0 would be if it were 0."""
+    """A mean with its 95 % interval, and the p value of the hypothesis that it is 0."""
 
     interval: Interval
     p: float
-    """two-sided; 1 where there is too little to tell"""
+    """two-sided; 1 where there are too few clips for a test"""
     seeds: int
-    """trainings that it is over"""
+    """number of trainings"""
     clips: int
 
     @property
     def over(self) -> str:
-        """What is drawn anew for the interval: "256 clips", "3 seeds x 256 clips"."""
+        """What the interval is over: "256 clips", "3 seeds x 256 clips"."""
         clips = _counted(self.clips, "clip")
         return clips if self.seeds == 1 else f"{self.seeds} seeds x {clips}"
 
@@ -54,7 +54,7 @@ def estimate(values: Float[np.ndarray, "S N"], resamples: Resamples) -> Estimate
 
     Args:
         values: one row a training, one column a window; all rows of the same windows.
-        resamples: of those windows' clips. What is one unit is a clip, not a window of it.
+        resamples: of the windows' clips. The unit is a clip, not a window.
     """
     table = _by_clip(values, resamples)
     seeds, clips = table.shape
@@ -66,8 +66,8 @@ def estimate(values: Float[np.ndarray, "S N"], resamples: Resamples) -> Estimate
 
 
 def sign_flip(differences: Float[np.ndarray, " clips"], seed: int = 0) -> float:
-    """How often the mean of paired differences is as far from 0 when each difference's sign is
-    tossed for: the two-sided p of a paired permutation test."""
+    """The two-sided p of a paired permutation test: the share of random sign flips whose mean is at
+    least as far from 0 as the observed mean."""
     if len(differences) < 2:
         return 1.0
     found = stats.permutation_test(
@@ -96,7 +96,7 @@ def crossed(
         level: of the interval.
     Returns:
         the lower bound, the upper bound, and p (two-sided, that the mean is 0). NaN, NaN and 1
-        for a single clip, which says nothing of others.
+        for a single clip, whose variance over clips is not known.
     """
     seeds, clips = table.shape
     if clips < 2:
@@ -107,7 +107,7 @@ def crossed(
     of_seeds = clips * by_seed.var(ddof=1)
     of_clips = seeds * by_clip.var(ddof=1)
     of_rest = np.square(rest).sum() / ((seeds - 1) * (clips - 1))
-    # S C Var(mean) = C s_seed^2 + S s_clip^2 + s_e^2; a variance below 0 is taken for 0
+    # S C Var(mean) = C s_seed^2 + S s_clip^2 + s_e^2; a negative estimate of a variance counts as 0
     total, doubt = of_seeds, of_seeds**2 / (seeds - 1)
     if of_clips > of_rest:
         total += of_clips - of_rest
@@ -121,8 +121,8 @@ def crossed(
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values of several tests, each made larger so that the chance of even one false finding
-    among all of them stays below the level (Holm 1979)."""
+    """p values of several tests, corrected so that the chance of one or more false findings among
+    all of them stays below the level (Holm 1979)."""
     order = np.argsort(values, kind="stable")
     factors = np.arange(len(values), 0, -1)
     # p_(i) -> max over j <= i of min(1, (m - j + 1) p_(j))
@@ -133,8 +133,11 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def check_alike(evaluations: Mapping[str, Evaluation]) -> None:
-    """Raises LabkitError unless all were judged by the same protocol on the same windows, which
-    is what makes their figures comparable clip by clip; it names what differs."""
+    """
+    Raises:
+        LabkitError: the evaluations are not by the same protocol on the same windows, so that they
+            cannot be compared clip by clip; the message names what differs.
+    """
     (first, one), *others = evaluations.items()
     for name, other in others:
         for what, old, new in (
@@ -145,12 +148,12 @@ def check_alike(evaluations: Mapping[str, Evaluation]) -> None:
         ):
             if old != new:
                 raise LabkitError(
-                    f"{first} and {name} were not judged alike: {what} {old} and {new}",
+                    f"{first} and {name} were not evaluated alike: {what} {old} and {new}",
                     hint="run labkit evaluate on both with the same --protocol",
                 )
         if one.clips != other.clips or (one.clip_ids != other.clip_ids).any():
             raise LabkitError(
-                f"{first} and {name} were judged on other clips: {windows_of(one)}, and "
+                f"{first} and {name} were evaluated on other clips: {windows_of(one)}, and "
                 f"{windows_of(other)}",
                 hint="run labkit evaluate on both with the same --data, --split, --clips and "
                 "--windows",
@@ -158,10 +161,10 @@ def check_alike(evaluations: Mapping[str, Evaluation]) -> None:
 
 
 def windows_of(evaluation: Evaluation) -> str:
-    """Which windows were judged, as the protocol's sentence tells: "256 first windows of the test
+    """The windows of an evaluation, from its protocol's sentence: "256 first windows of the test
     split of simulated"."""
-    told = [part for part in evaluation.protocol.split("; ") if "split of" in part]
-    return told[0] if told else _counted(evaluation.clips, "window")
+    parts = [part for part in evaluation.protocol.split("; ") if "split of" in part]
+    return parts[0] if parts else _counted(evaluation.clips, "window")
 
 
 def _by_clip(values: np.ndarray, resamples: Resamples) -> Float[np.ndarray, "seeds clips"]:

@@ -1,4 +1,4 @@
-"""What a comparison says, in tables and in words that follow from its intervals."""
+"""A comparison as tables, and as sentences that follow from its intervals."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import numpy as np
 
 from labkit.evaluation.bootstrap import Interval
 from labkit.evaluation.metrics import LOWER_IS_BETTER
-from labkit.evaluation.sample_diversity import TOLD
+from labkit.evaluation.sample_diversity import INFORMATIVE
 from labkit.experiments.comparison import LEVEL, Comparison, Pair
 from labkit.experiments.evaluated_run import differing
-from labkit.reporting.tables import METRICS, told
+from labkit.reporting.tables import METRICS, with_interval
 from labkit.views import label_of
 from labkit.views.report import Row, Table
 
 
 def answer(comparison: Comparison) -> list[str]:
-    """Each pair's difference in PSNR, and whether it can be told from zero; then whether the
-    latent is in use, without which annealing and priors have nothing to change."""
+    """Each pair's difference in PSNR and whether it is significant; then whether the latent is in
+    use, without which annealing and priors have no effect."""
     return [
-        *(_pair_told(pair, len(comparison.pairs)) for pair in comparison.pairs),
-        *filter(None, (_noise_told(comparison), _latents_told(comparison))),
+        *(_pair_sentence(pair, len(comparison.pairs)) for pair in comparison.pairs),
+        *filter(None, (_seed_sentence(comparison), _latent_sentence(comparison))),
     ]
 
 
 def tables_of(comparison: Comparison) -> list[Table]:
-    """Means, paired differences, each seed, what the latent does, and the settings that differ."""
+    """Means, paired differences, each seed, the latent's figures, the settings that differ."""
     tables = [_means(comparison), _differences(comparison)]
     tables += [_seeds(comparison)] if comparison.has_seeds else []
     return [*tables, _latents(comparison), _settings(comparison)]
 
 
-def _pair_told(pair: Pair, pairs: int) -> str:
+def _pair_sentence(pair: Pair, pairs: int) -> str:
     found = pair.differences["psnr"]
     value, low, high = (float(each) for each in vars(found.interval).values())
     better, worse = pair.first, pair.second
@@ -40,47 +40,49 @@ def _pair_told(pair: Pair, pairs: int) -> str:
     interval = "" if np.isnan(low) else f" (95 % interval {low:+.2f} to {high:+.2f} dB)"
     doubt = f"over {found.over}, p = {_p(pair.adjusted['psnr'])}".replace("= <", "<")
     doubt += f" after correction for {pairs} pairs" if pairs > 1 else ""
-    if pair.is_clear():
+    if pair.is_significant():
         return (
-            f"{better} is {value:.2f} dB better than {worse}{interval}, a difference that can be "
-            f"told from zero {doubt}."
+            f"{better} is {value:.2f} dB better than {worse}{interval}. The difference is "
+            f"significant {doubt}."
         )
     ahead = f"{better} is {value:.2f} dB ahead of {worse}"
     if value == 0:
         ahead = f"{better} and {worse} differ by less than 0.01 dB"
-    return f"{ahead}{interval}, which cannot be told from zero {doubt}."
+    return f"{ahead}{interval}. The difference is not significant {doubt}."
 
 
-def _noise_told(comparison: Comparison) -> str | None:
-    """How much of it is chance: the spread between trainings that differ in their seed alone."""
+def _seed_sentence(comparison: Comparison) -> str | None:
+    """How much is chance: the range of trainings that differ only in their seed."""
     if not comparison.has_seeds:
         return (
-            "Each side is a single training: these differences are of these weights. What another "
-            "seed would give, they do not tell; labkit experiment trains several."
+            "Each side is a single training, so the differences hold for these weights; another "
+            "seed may give other differences. labkit experiment trains several seeds."
         )
     spans = {arm: np.ptp(comparison.each_seed(arm)) for arm in comparison.arms}
     arm = max(spans, key=lambda name: spans[name])
     return (
-        f"Chance alone: trainings of {arm} that differ in their seed only lie up to "
-        f"{spans[arm]:.2f} dB apart, the most of all arms."
+        f"Effect of the seed alone: trainings of {arm} that differ only in their seed differ by up "
+        f"to {spans[arm]:.2f} dB, the most of all arms."
     )
 
 
-def _latents_told(comparison: Comparison) -> str:
+def _latent_sentence(comparison: Comparison) -> str:
     gains = {arm: comparison.posterior_gain(arm).interval for arm in comparison.arms}
-    collapsed = [arm for arm, gain in gains.items() if float(gain.value) < TOLD]
+    collapsed = [arm for arm, gain in gains.items() if float(gain.value) < INFORMATIVE]
     listed = ", ".join(f"{arm} {_rounded(gain, 2)}" for arm, gain in gains.items())
     start = (
-        f"By how many dB the posterior, which sees the target, beats the prior's mean: {listed}."
+        f"PSNR of the posterior, which sees its target, minus that of the prior's mean: {listed}."
     )
     if len(collapsed) == len(gains):
         return (
-            f"{start} Below {TOLD:g} dB in every arm: the posterior has collapsed, z is not "
-            "listened to, and what is compared is what carries the prediction without it."
+            f"{start} It is below {INFORMATIVE:g} dB in every arm: the posterior has collapsed, z "
+            "has no effect, and the arms are compared without a working latent."
         )
     if collapsed:
-        return f"{start} Below {TOLD:g} dB it has collapsed: {', '.join(collapsed)}."
-    return f"{start} None is below {TOLD:g} dB: the latent is in use in every arm."
+        return (
+            f"{start} Below {INFORMATIVE:g} dB the posterior has collapsed: {', '.join(collapsed)}."
+        )
+    return f"{start} It is above {INFORMATIVE:g} dB in every arm: the latent is in use."
 
 
 def _means(comparison: Comparison) -> Table:
@@ -113,10 +115,10 @@ def _differences(comparison: Comparison) -> Table:
     for pair in comparison.pairs:
         cells = []
         for metric in comparison.metrics:
-            better = pair.is_clear(metric)
+            significant = pair.is_significant(metric)
             cells += [
                 _cell(pair.differences[metric].interval, metric, sign=True),
-                _p(pair.adjusted[metric]) + ("*" if better else ""),
+                _p(pair.adjusted[metric]) + ("*" if significant else ""),
             ]
         rows.append(Row("", f"{pair.first} − {pair.second}", cells))
     test = "t test over seeds and clips" if comparison.has_seeds else "sign-flip test over clips"
@@ -145,7 +147,7 @@ def _seeds(comparison: Comparison) -> Table:
 def _latents(comparison: Comparison) -> Table:
     rows = []
     for arm in comparison.arms:
-        spread = comparison.spread(arm)
+        diversity = comparison.sample_diversity(arm)
         rows.append(
             Row(
                 arm,
@@ -155,20 +157,20 @@ def _latents(comparison: Comparison) -> Table:
                     _span(comparison.last(arm, "kl"), "{:.3g}"),
                     _span(comparison.last(arm, "kl_weight"), "{:.3g}"),
                     _rounded(comparison.posterior_gain(arm).interval, 2),
-                    "-" if spread is None else _rounded(spread.deviation, 2),
+                    "-" if diversity is None else _rounded(diversity.deviation, 2),
                 ],
             )
         )
     return Table(
-        "What the latent does. KL and its weight are of the last epoch; a posterior that is not "
-        "better than the prior's mean has collapsed",
+        "The latent. KL and its weight are of the last epoch; a posterior that is not better than "
+        "the prior's mean has collapsed",
         [
             "",
             "updates",
             "KL, nats a frame",
             "KL weight",
             "posterior over prior's mean, dB",
-            "spread of samples, grey levels",
+            "deviation of samples, grey levels",
         ],
         rows,
     )
@@ -195,13 +197,13 @@ def _cell(interval: Interval, metric: str, sign: bool = False) -> str:
 
 
 def _rounded(interval: Interval, digits: int) -> str:
-    """A figure with its interval, where adding 0 has turned -0.00 into 0.00."""
+    """A figure with its interval; adding 0 turns -0.00 into 0.00."""
     parts = (np.asarray(np.round(part, digits) + 0.0) for part in vars(interval).values())
-    return told(Interval(*parts), digits)
+    return with_interval(Interval(*parts), digits)
 
 
 def _span(values: np.ndarray, form: str) -> str:
-    """The values of several runs: one where they agree, else the least and the most."""
+    """The values of several runs: one if they are equal, else the smallest and the largest."""
     texts = [form.format(each) for each in (values.min(), values.max())]
     return texts[0] if texts[0] == texts[1] else f"{texts[0]} to {texts[1]}"
 

@@ -1,4 +1,4 @@
-"""Runs or arms of several runs held side by side: means, paired differences, what z does."""
+"""Compares runs, or arms of several runs: means, paired differences, the effect of z."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from jaxtyping import Float
 
 from labkit.evaluation import Evaluation
 from labkit.evaluation.bootstrap import Interval, Resamples
-from labkit.evaluation.sample_diversity import Spread
+from labkit.evaluation.sample_diversity import SampleDiversity
 from labkit.evaluation.significance import Estimate, check_alike, estimate, holm
-from labkit.experiments.evaluated_run import Judged
+from labkit.experiments.evaluated_run import EvaluatedRun
 
 LEVEL = 0.05
-"""a difference counts where its p, after Holm's correction, is below this"""
+"""a difference is significant if its p, after Holm's correction, is below this"""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The first arm's figures less the second's, clip by clip and seed by seed."""
+    """The first arm's figures minus the second's, clip by clip and seed by seed."""
 
     first: str
     second: str
@@ -31,25 +31,25 @@ class Pair:
     adjusted: dict[str, float]
     """p by metric, after Holm's correction over all pairs"""
 
-    def is_clear(self, metric: str = "psnr") -> bool:
-        """Whether the difference can be told from zero."""
+    def is_significant(self, metric: str = "psnr") -> bool:
+        """Whether the difference is significant."""
         return self.adjusted[metric] < LEVEL
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms that were judged alike. An arm is one way to train: one run, or one run a seed."""
+    """Arms evaluated in the same way. An arm is one way to train: one run, or one run a seed."""
 
-    arms: dict[str, list[Judged]]
+    arms: dict[str, list[EvaluatedRun]]
 
     @property
-    def runs(self) -> list[Judged]:
-        """All of them, arm by arm."""
+    def runs(self) -> list[EvaluatedRun]:
+        """All runs, arm by arm."""
         return [run for runs in self.arms.values() for run in runs]
 
     @property
     def has_seeds(self) -> bool:
-        """Whether an arm is more than one run."""
+        """Whether an arm has more than one run."""
         return any(len(runs) > 1 for runs in self.arms.values())
 
     @property
@@ -59,13 +59,13 @@ class Comparison:
 
     @cached_property
     def resamples(self) -> Resamples:
-        """The draws of clips that all intervals are from."""
+        """The resamples of clips that all intervals use."""
         return self.first.resamples
 
     @property
     def metrics(self) -> list[str]:
-        """Those that every run has."""
-        # Of the two ways to average PSNR, the protocol's own is enough.
+        """The metrics that every run has."""
+        # Of the two ways to average PSNR, only the protocol's own is shown.
         return [
             metric
             for metric in self.first.scores
@@ -82,7 +82,7 @@ class Comparison:
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """Every two arms, the earlier less the later, over the seeds that both have."""
+        """All pairs of arms, the earlier minus the later, over the seeds that both have."""
         named = [
             each
             for each in itertools.combinations(self.arms, 2)
@@ -101,8 +101,8 @@ class Comparison:
             for place, each in enumerate(named)
         ]
 
-    def spread(self, arm: str) -> Spread | None:
-        """What z does to the frames, over an arm's seeds; None where there was one sample."""
+    def sample_diversity(self, arm: str) -> SampleDiversity | None:
+        """The diversity of samples over an arm's seeds; None where each clip has one sample."""
         runs = self.arms[arm]
         if any(run.evaluation.deviation is None for run in runs):
             return None
@@ -110,7 +110,7 @@ class Comparison:
         def over(read: Callable[[Evaluation], np.ndarray]) -> Interval:
             return estimate(_stacked(runs, read), self.resamples).interval
 
-        return Spread(
+        return SampleDiversity(
             runs[0].evaluation.samples_psnr.shape[1],
             over(lambda one: one.deviation.mean(axis=1)),  # type: ignore[union-attr]
             over(lambda one: one.samples_psnr.max(axis=1) - one.samples_psnr.mean(axis=1)),
@@ -118,9 +118,9 @@ class Comparison:
         )
 
     def posterior_gain(self, arm: str) -> Estimate:
-        """dB by which the posterior, which sees the target, is better than the prior's mean."""
-        seen, blind = _score("psnr", "posterior"), _score("psnr", "prior_mean")
-        return estimate(_stacked(self.arms[arm], lambda e: seen(e) - blind(e)), self.resamples)
+        """PSNR in dB of the posterior, which sees its target, minus that of the prior's mean."""
+        posterior, prior = _score("psnr", "posterior"), _score("psnr", "prior_mean")
+        return estimate(_stacked(self.arms[arm], lambda e: posterior(e) - prior(e)), self.resamples)
 
     def last(self, arm: str, column: str) -> Float[np.ndarray, " seeds"]:
         """The last value in each run's history."""
@@ -132,11 +132,11 @@ class Comparison:
         return estimate(_stacked(one, read) - _stacked(other, read), self.resamples)
 
 
-def compared(arms: Mapping[str, Sequence[Judged]]) -> Comparison:
-    """Holds arms side by side.
+def compared(arms: Mapping[str, Sequence[EvaluatedRun]]) -> Comparison:
+    """Compares arms.
 
     Raises:
-        LabkitError: two of them were not judged alike.
+        LabkitError: two of them were not evaluated in the same way.
     """
     check_alike(
         {
@@ -149,10 +149,10 @@ def compared(arms: Mapping[str, Sequence[Judged]]) -> Comparison:
 
 
 def paired(
-    one: Sequence[Judged], other: Sequence[Judged]
-) -> tuple[Sequence[Judged], Sequence[Judged]]:
-    """The runs of the seeds that both arms have, in the same order; two single runs are a pair
-    whatever their seeds."""
+    one: Sequence[EvaluatedRun], other: Sequence[EvaluatedRun]
+) -> tuple[Sequence[EvaluatedRun], Sequence[EvaluatedRun]]:
+    """The runs of the seeds that both arms have, in the same order. Two single runs are a pair
+    even if their seeds differ."""
     if len(one) == len(other) == 1:
         return one, other
     here, there = ({run.seed: run for run in runs} for runs in (one, other))
@@ -165,7 +165,7 @@ def _score(metric: str, predictor: str = "prediction") -> Callable[[Evaluation],
 
 
 def _stacked(
-    runs: Sequence[Judged], read: Callable[[Evaluation], np.ndarray]
+    runs: Sequence[EvaluatedRun], read: Callable[[Evaluation], np.ndarray]
 ) -> Float[np.ndarray, "S N"]:
     """One row a run, one column a window."""
     return np.stack([read(run.evaluation) for run in runs]).astype(np.float64)

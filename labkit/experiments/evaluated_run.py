@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,15 @@ from jaxtyping import Float
 from labkit.config import Config
 from labkit.errors import LabkitError, RunError
 from labkit.evaluation import Evaluation
-from labkit.reporting.evaluate_run import evaluation_file
+from labkit.fields import flattened
+from labkit.reporting.run_files import DEFAULT, Selection, evaluation_file
 from labkit.training import read_history
 from labkit.training.checkpoint import CONFIG, WEIGHTS
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A run that was trained and evaluated."""
+class EvaluatedRun:
+    """A trained and evaluated run."""
 
     folder: Path
     config: Config
@@ -30,23 +32,31 @@ class Judged:
 
     @property
     def seed(self) -> int:
-        """Of the training."""
+        """Seed of the training."""
         return self.config.seed
 
 
-def read_judged(folder: Path, protocol: str = "frame") -> Judged:
-    """Reads a run that was evaluated by that protocol.
+def read_evaluated_run(folder: Path, selection: Selection | str = DEFAULT) -> EvaluatedRun:
+    """Reads a run and its evaluation.
+
+    Args:
+        folder: the run's.
+        selection: which of its evaluations; a text is the name of a protocol.
 
     Raises:
-        RunError: it is no run, was not evaluated by that protocol, or was trained on since.
+        RunError: the folder is not a run, it was not evaluated by that protocol, or its weights
+            have changed since.
     """
     if not folder.is_dir():
         raise RunError("no such run folder", file=folder, hint="labkit train makes one")
     if not (folder / CONFIG).is_file():
         raise RunError(f"not the folder of a run: it has no {CONFIG}", file=folder)
-    file = evaluation_file(folder, protocol)
-    command = f"labkit evaluate {folder}"
-    command += "" if protocol == "frame" else f" --protocol {protocol}"
+    chosen = Selection(selection) if isinstance(selection, str) else selection
+    file = evaluation_file(folder, chosen)
+    words = ["labkit", "evaluate", str(folder)]
+    words += [] if chosen.protocol == "frame" else ["--protocol", chosen.protocol]
+    words += [] if chosen.clips is None else ["--clips", str(chosen.clips)]
+    command = shlex.join(words)
     if not file.is_file():
         raise RunError("the run was not evaluated", file=folder, hint=f"run {command}")
     try:
@@ -54,27 +64,26 @@ def read_judged(folder: Path, protocol: str = "frame") -> Judged:
     except RunError as error:
         raise RunError(error.what, file=file, hint=f"run {command}") from None
     if evaluation.made_with.get("weights") not in (None, weights_of(folder)):
-        raise RunError(
-            "the run was trained on since it was evaluated", file=folder, hint=f"run {command}"
-        )
-    return Judged(folder, Config.load(folder / CONFIG), read_history(folder), evaluation)
+        what = "the run's weights have changed since it was evaluated"
+        raise RunError(what, file=folder, hint=f"run {command}")
+    return EvaluatedRun(folder, Config.load(folder / CONFIG), read_history(folder), evaluation)
 
 
 def weights_of(folder: Path) -> str:
-    """What an evaluation keeps of the weights it judged: the start of their SHA-256."""
+    """The start of the SHA-256 of a run's weights, as an evaluation stores it."""
     file = folder / WEIGHTS
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file.is_file() else ""
 
 
 def names_of(folders: Sequence[Path]) -> dict[str, Path]:
-    """The runs under the shortest ends of their paths that tell them apart.
+    """Names for the runs: the shortest ends of their paths that differ.
 
     Raises:
         LabkitError: less than two runs, or one of them twice.
     """
     if len(folders) < 2:
         raise LabkitError(
-            "nothing to compare with: only one run was given" if folders else "no run was given",
+            "only one run was given" if folders else "no run was given",
             hint="labkit compare RUN RUN ...",
         )
     whole = [folder.resolve() for folder in folders]
@@ -93,20 +102,12 @@ def differing(configs: Mapping[str, Config], *, seed: bool) -> dict[str, list[An
 
     Args:
         configs: by name.
-        seed: whether the seed counts.
+        seed: whether a different seed counts as a difference.
     """
-    flat = [dict(_flat(config.to_dict())) for config in configs.values()]
+    flat = [flattened(config.to_dict()) for config in configs.values()]
     found = {name: [each[name] for each in flat] for name in flat[0]}
     return {
         name: values
         for name, values in found.items()
         if any(value != values[0] for value in values) and (seed or name != "seed")
     }
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        pairs += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
-    return pairs

@@ -1,4 +1,4 @@
-"""A question put to trainings: plan, train, judge, compare."""
+"""Answers a question by trainings: plan, train, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from labkit.data.dataset import ClipDataset
 from labkit.errors import LabkitError, RunError
 from labkit.evaluation import find_protocol
 from labkit.experiments.comparison import Comparison, compared
-from labkit.experiments.evaluated_run import read_judged
+from labkit.experiments.evaluated_run import read_evaluated_run
 from labkit.experiments.page import write_page
 from labkit.experiments.questions import QUESTIONS, arms_of
-from labkit.experiments.training import Job, Judging, carry_out
+from labkit.experiments.training import LOG, EvaluationOptions, Job, carry_out
 from labkit.fields import differences
 from labkit.training.checkpoint import CONFIG
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment has come to."""
+    """The result of an experiment."""
 
     comparison: Comparison
     page: Path
     failed: dict[str, str]
-    """what went wrong, by run"""
+    """the error of each run that failed"""
 
 
 def run_experiment(
@@ -41,77 +41,81 @@ def run_experiment(
     at_once: int | None = None,
     threads: int | None = None,
     cores: int = 1,
-    judging: Judging | None = None,
+    evaluation: EvaluationOptions | None = None,
     progress: bool = True,
     tell: Callable[[str], None] = print,
 ) -> Outcome:
-    """Trains every arm of a question with every seed, judges all alike, and writes the page.
+    """Trains every arm of a question with every seed, evaluates all in the same way, and writes
+    the page.
 
-    What is there already is kept: the same call goes on where an earlier one was ended.
+    Finished trainings are not repeated: the same call goes on where an earlier one was stopped.
 
     Args:
         question: its name (`labkit.experiments.questions`).
-        base: the config that all arms start from; its seed is the first of the seeds.
+        base: the config that all arms have in common; its seed is the first of the seeds.
         out: folder of the runs, `ARM/seed_N`, and of the page.
-        command: what makes it again, for the page.
+        command: the command that makes the page again, which the page shows.
         seeds: trainings of each arm.
-        at_once: trainings at a time; None is as many as the cores carry.
-        threads: of each training; None shares the cores out.
+        at_once: number of trainings at a time; None is one a core.
+        threads: of each training; None divides the cores among the trainings.
         cores: of the machine.
-        judging: how all are evaluated; None as `Judging` says.
+        evaluation: how all are evaluated; None takes the defaults.
         progress: show a bar.
-        tell: given a line on what goes on.
+        tell: given a line at each step.
     Raises:
-        LabkitError: an unknown question or protocol, settings that do not go together, or less
-            than two arms that could be trained.
+        LabkitError: an unknown question or protocol, settings that do not fit together, or fewer
+            than two arms could be trained.
         DataError: the data set is not there.
-        RunError: `out` holds runs with other settings, or another experiment is at work in it.
+        RunError: `out` holds runs with other settings, or another experiment runs in it.
         Interrupted: Ctrl-C or SIGTERM came; everything is saved.
     """
-    jobs = planned(question, base, out, seeds, judging or Judging())
+    jobs = planned(question, base, out, seeds, evaluation or EvaluationOptions())
     at_once, threads = shared_out(len(jobs), cores, at_once, threads)
-    _check_kept(jobs)
+    _check_settings(jobs)
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".lock", timeout=0):
             done = sum(job.is_done() for job in jobs)
-            kept = f", {done} of which are done" if done else ""
+            finished = f", {done} of which are done" if done else ""
             tell(
-                f"{QUESTIONS[question].asks} {len(jobs)} trainings of {jobs[0].updates} "
-                f"updates{kept}; {at_once} at once, {_counted(threads, 'thread')} each, in {out}"
+                f"{QUESTIONS[question].text} {len(jobs)} trainings of {jobs[0].updates} "
+                f"updates{finished}; {at_once} at once, {_counted(threads, 'thread')} each, "
+                f"in {out}"
             )
             failed = carry_out(jobs, at_once=at_once, threads=threads, progress=progress, tell=tell)
     except Timeout:
         raise RunError(
-            "another experiment is at work in this folder", file=out, hint="let it end first"
+            "another experiment is running in this folder", file=out, hint="wait until it ends"
         ) from None
     comparison = _compared(jobs, failed)
-    told = {job.name: fault for job, fault in failed.items()}
-    notes = [f"Failed and left out: {name}: {fault}" for name, fault in told.items()]
-    page = write_page(comparison, out, title=QUESTIONS[question].asks, command=command, notes=notes)
-    return Outcome(comparison, page, told)
+    faults = {job.name: fault for job, fault in failed.items()}
+    notes = [f"Failed and left out: {name}: {fault}" for name, fault in faults.items()]
+    page = write_page(comparison, out, title=QUESTIONS[question].text, command=command, notes=notes)
+    return Outcome(comparison, page, faults)
 
 
-def planned(question: str, base: Config, out: Path, seeds: int, judging: Judging) -> list[Job]:
-    """The trainings of a question: seed by seed, so that what is done first is of all arms.
+def planned(
+    question: str, base: Config, out: Path, seeds: int, evaluation: EvaluationOptions
+) -> list[Job]:
+    """The trainings of a question, seed by seed: all arms of a seed come before the next seed.
 
     Raises:
         LabkitError: an unknown question or protocol, no seeds, no clips.
         DataError: there is no such data set.
     """
     arms = arms_of(question, base)
-    find_protocol(judging.protocol)
+    find_protocol(evaluation.protocol)
     if seeds < 1:
-        raise LabkitError(f"--seeds is {seeds}", hint="give at least 1; 3 or more tell more")
-    if judging.clips < 1 or judging.samples < 1:
-        raise LabkitError(
-            f"--clips is {judging.clips} and --samples {judging.samples}", hint="give at least 1"
-        )
-    # Read here once: a pack that is not there yet is made before the trainings meet over it.
+        raise LabkitError(f"--seeds is {seeds}", hint="give at least 1, better 3 or more")
+    clips, samples = evaluation.clips, evaluation.samples
+    if (clips is not None and clips < 1) or samples < 1:
+        raise LabkitError(f"--clips is {clips} and --samples {samples}", hint="give at least 1")
+    # A pack that is missing is made here, once, before several trainings need it.
     data = ClipDataset(base.data.root, "test", n_past=1, n_future=1, condition="none", labels=False)
-    judging = replace(judging, clips=min(judging.clips, data.n_clips))
+    if clips is not None and clips >= data.n_clips:
+        evaluation = replace(evaluation, clips=None)
     return [
-        Job(arm, out / arm / f"seed_{seed}", replace(config, seed=seed), judging)
+        Job(arm, out / arm / f"seed_{seed}", replace(config, seed=seed), evaluation)
         for seed in range(base.seed, base.seed + seeds)
         for arm, config in arms.items()
     ]
@@ -120,32 +124,36 @@ def planned(question: str, base: Config, out: Path, seeds: int, judging: Judging
 def shared_out(
     jobs: int, cores: int, at_once: int | None = None, threads: int | None = None
 ) -> tuple[int, int]:
-    """How many trainings at once, and the threads of each, on so many cores.
+    """Number of trainings at once, and the threads of each.
 
-    Small trainings gain little from more threads, so there are as many trainings as cores, and
-    cores that are left over become threads.
+    Small trainings gain little from more threads. So there is one training a core; if there are
+    more cores than trainings, the trainings get more threads.
 
     Raises:
-        LabkitError: less than one was asked for.
+        LabkitError: `at_once` or `threads` is below 1.
     """
-    for name, asked in (("--jobs", at_once), ("--threads", threads)):
-        if asked is not None and asked < 1:
-            raise LabkitError(f"{name} is {asked}", hint="1 or more, or leave it out")
+    for option, number in (("--jobs", at_once), ("--threads", threads)):
+        if number is not None and number < 1:
+            raise LabkitError(f"{option} is {number}", hint="give 1 or more, or leave it out")
     if at_once is None:
         at_once = max(1, cores // (threads or 1))
     at_once = min(at_once, jobs)
     return at_once, threads or max(1, cores // at_once)
 
 
-def _check_kept(jobs: list[Job]) -> None:
-    """Raises RunError where a folder holds a run with other settings than the one planned."""
+def _check_settings(jobs: list[Job]) -> None:
+    """
+    Raises:
+        RunError: a folder holds a run with other settings than the planned ones.
+    """
     for job in jobs:
         if not (job.folder / CONFIG).is_file():
             continue
         old, new = Config.load(job.folder / CONFIG).to_dict(), job.config.to_dict()
         for values in (old, new):
             for name in MACHINE_FIELDS:
-                del values["training"][name]
+                values["training"].pop(name, None)
+            values["data"]["root"] = str(Path(values["data"]["root"]).resolve())
         found = differences(old, new)
         if found:
             raise RunError(
@@ -159,13 +167,13 @@ def _compared(jobs: list[Job], failed: Mapping[Job, str]) -> Comparison:
     arms: dict[str, list] = {}
     for job in jobs:
         if job not in failed:
-            judged = read_judged(job.folder, job.judging.protocol)
-            arms.setdefault(job.arm, []).append(judged)
+            run = read_evaluated_run(job.folder, job.evaluation.selection)
+            arms.setdefault(job.arm, []).append(run)
     if len(arms) < 2:
         first = next(iter(failed))
         raise LabkitError(
             f"only {len(arms)} of the arms could be trained; {first.name} failed: {failed[first]}",
-            hint=f"what it said is in {first.folder}",
+            hint=f"its output is in {first.folder / LOG}",
         )
     order = list(dict.fromkeys(job.arm for job in jobs))
     return compared({arm: arms[arm] for arm in order if arm in arms})

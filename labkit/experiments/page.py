@@ -1,4 +1,4 @@
-"""A comparison as files: the page, its figure and its numbers."""
+"""Writes a comparison: the page, its figure and its numbers."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def write_page(
     """Writes `comparison.html`, `comparison.png` and `comparison.json` into a folder.
 
     Args:
-        comparison: what to show.
+        comparison: the comparison.
         out: the folder.
         title: heading of the page.
-        command: what makes it again.
-        notes: more sentences for its top.
+        command: the command that makes it again.
+        notes: more sentences for the page.
     Returns:
-        the page.
+        the page's path.
     """
-    protocol, said = protocol_of(comparison), answer(comparison)
+    protocol, sentences = protocol_of(comparison), answer(comparison)
     arms = comparison.arms
     longest = max((comparison.mean(arm).over for arm in arms), key=len)
     picture = figure_png(
@@ -56,7 +56,7 @@ def write_page(
             {
                 f"{pair.first} − {pair.second}": (
                     _bar(pair.differences["psnr"].interval),
-                    pair.is_clear(),
+                    pair.is_significant(),
                 )
                 for pair in comparison.pairs
             },
@@ -65,12 +65,12 @@ def write_page(
         )
     )
     write_whole(out / FIGURE, picture)
-    told = _numbers(comparison) | {"answer": said, "command": command, "notes": list(notes)}
-    write_whole(out / NUMBERS, json.dumps(told, indent=1) + "\n")
+    numbers = _numbers(comparison) | {"answer": sentences, "command": command, "notes": list(notes)}
+    write_whole(out / NUMBERS, json.dumps(numbers, indent=1) + "\n")
     return write_comparison(
         out / PAGE,
         title=title,
-        answer=said,
+        answer=sentences,
         protocol=f"{protocol[0].upper()}{protocol[1:]}.",
         tables=tables_of(comparison),
         arms=list(arms),
@@ -83,14 +83,14 @@ def write_page(
 
 
 def protocol_of(comparison: Comparison) -> str:
-    """The protocol's sentence; where runs are told different conditions, it says so instead of
-    naming one."""
-    told = {run.evaluation.protocol for run in comparison.runs}
-    if len(told) > 1:
-        told = {
-            re.sub(r", (no )?condition [^;]*", ", each told its own condition", s) for s in told
+    """The protocol's sentence; where the runs have different conditions, it says so."""
+    protocols = {run.evaluation.protocol for run in comparison.runs}
+    if len(protocols) > 1:
+        protocols = {
+            re.sub(r", (no )?condition [^;]*", ", each with its own condition", s)
+            for s in protocols
         }
-    return sorted(told)[0]
+    return sorted(protocols)[0]
 
 
 def _bar(interval: Interval) -> np.ndarray:
@@ -98,17 +98,17 @@ def _bar(interval: Interval) -> np.ndarray:
 
 
 def _numbers(comparison: Comparison) -> dict[str, Any]:
-    """All figures in numbers of JSON's own."""
+    """All figures as JSON types."""
     return {
         "protocol": protocol_of(comparison),
         "metrics": {name: METRICS[name][0] for name in comparison.metrics},
         "arms": {
             arm: {
-                **{m: _told(comparison.mean(arm, m)) for m in comparison.metrics},
+                **{m: _estimate(comparison.mean(arm, m)) for m in comparison.metrics},
                 "each_psnr": [round(float(v), 4) for v in comparison.each_seed(arm)],
                 "seeds": [run.seed for run in runs],
                 "last_kl": [float(v) for v in comparison.last(arm, "kl")],
-                "posterior_gain": _told(comparison.posterior_gain(arm)),
+                "posterior_gain": _estimate(comparison.posterior_gain(arm)),
             }
             for arm, runs in comparison.arms.items()
         },
@@ -117,7 +117,7 @@ def _numbers(comparison: Comparison) -> dict[str, Any]:
                 "first": pair.first,
                 "second": pair.second,
                 **{
-                    m: _told(found) | {"p_holm": round(pair.adjusted[m], 5)}
+                    m: _estimate(found) | {"p_holm": round(pair.adjusted[m], 5)}
                     for m, found in pair.differences.items()
                 },
             }
@@ -126,7 +126,7 @@ def _numbers(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _told(found: Estimate) -> dict[str, Any]:
+def _estimate(found: Estimate) -> dict[str, Any]:
     bounds = [None if np.isnan(v) else round(float(v), 4) for v in _bar(found.interval)]
     return {
         "mean": bounds[0],

@@ -1,4 +1,4 @@
-"""The questions: for each a few ways to train, its arms, which differ in one thing."""
+"""The questions. Each has a few arms: ways to train that differ in one thing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from labkit.config import Config, from_dict
 from labkit.errors import ConfigError
 
 Changes = dict[str, Any]
-"""by dotted name of a setting: "kl.schedule" """
+"""values by the dotted name of a setting: "kl.schedule" """
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, and the arms that answer it."""
+    """A question, and the arms that answer it."""
 
-    asks: str
+    text: str
     arms: Callable[[Config], dict[str, Changes]]
-    """by name, what each changes in the config that all start from"""
+    """by name, what each arm changes in the common config"""
 
 
 def _annealing(base: Config) -> dict[str, Changes]:
@@ -52,7 +52,7 @@ def _condition(base: Config) -> dict[str, Changes]:
     return {
         "action+position": {"data.condition": "action+position"},
         "action": {"data.condition": "action"},
-        # Without a condition there is nothing to scale and shift the decoder by.
+        # FiLM needs a condition to scale and shift the decoder by.
         "none": {"data.condition": "none", "model.conditioning": "input"},
     }
 
@@ -76,7 +76,7 @@ QUESTIONS: dict[str, Question] = {
         _teacher_forcing,
     ),
     "condition": Question(
-        "What is the condition worth: action and end-effector position, the action alone, or none?",
+        "Which condition is best: action and end-effector position, the action alone, or none?",
         _condition,
     ),
     "prior": Question("Is a learned prior better than the fixed N(0, I)?", _prior),
@@ -89,7 +89,7 @@ def arms_of(question: str, base: Config) -> dict[str, Config]:
     """Each arm's config, by name: `base` with that arm's changes.
 
     Raises:
-        ConfigError: there is no such question, or an arm does not go with `base`.
+        ConfigError: there is no such question, or an arm does not fit `base`.
     """
     if question not in QUESTIONS:
         raise ConfigError(f"no question {question!r}; there are: {', '.join(QUESTIONS)}")

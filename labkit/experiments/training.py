@@ -1,7 +1,8 @@
-"""Several trainings at once, each in a process of its own, each judged when it is done.
+"""Several trainings at once, each in a process of its own that also evaluates it.
 
-Whatever ends the parent ends them too: they notice when it is gone, save, and end. What one has
-reached stays in its folder, so the same work given again goes on from there.
+The processes are forked from one that has imported torch, which takes longer than a small training.
+If the parent ends, for whatever reason, they save and end too. The same jobs given again go on from
+what is in their folders.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from tqdm.auto import tqdm
 from labkit.config import Config
 from labkit.errors import LabkitError, RunError
 from labkit.evaluation.perceptual import Network
-from labkit.experiments.evaluated_run import read_judged
+from labkit.experiments.evaluated_run import read_evaluated_run
+from labkit.reporting.run_files import Selection
 from labkit.training import read_history
 from labkit.training.checkpoint import WEIGHTS
 from labkit.training.signals import NAMES, SignalHandler
@@ -34,63 +36,68 @@ LOG = "log.txt"
 
 
 @dataclass(frozen=True)
-class Judging:
-    """How every run is evaluated."""
+class EvaluationOptions:
+    """How every run is evaluated, on the first windows of the test split."""
 
     protocol: str = "frame"
-    clips: int = 256
-    """of the test split, the first windows; no more than there are"""
+    clips: int | None = 256
+    """the first so many; None is all"""
     samples: int = 2
     lpips: tuple[Network, ...] = ()
+
+    @property
+    def selection(self) -> Selection:
+        """What names the evaluation's files."""
+        return Selection(self.protocol, clips=self.clips)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training, and its evaluation."""
+    """One training and its evaluation."""
 
     arm: str
     folder: Path
     config: Config
-    judging: Judging
+    evaluation: EvaluationOptions
 
     @property
     def name(self) -> str:
-        """What it is called in messages: "cyclical, seed 1"."""
+        """Its name in messages: "cyclical, seed 1"."""
         return f"{self.arm}, seed {self.config.seed}"
 
     @property
     def updates(self) -> int:
-        """How many it is to make."""
+        """Updates of the whole training."""
         return self.config.training.epochs * self.config.training.updates_per_epoch
 
     def updates_done(self) -> int:
-        """How many its history tells of."""
+        """Updates in the run's history."""
         try:
             return int(read_history(self.folder)["updates"][-1])
         except (RunError, IndexError):
             return 0
 
     def is_trained(self) -> bool:
-        """Whether every update was made."""
+        """Whether all updates are done."""
         return self.updates_done() >= self.updates and (self.folder / WEIGHTS).is_file()
 
-    def is_judged(self) -> bool:
-        """Whether the weights as they are were evaluated as they should be."""
+    def is_evaluated(self) -> bool:
+        """Whether there is an evaluation of the present weights with these options."""
         try:
-            found = read_judged(self.folder, self.judging.protocol).evaluation
+            found = read_evaluated_run(self.folder, self.evaluation.selection).evaluation
         except LabkitError:
             return False
-        same_samples = found.best_of > 1 or found.samples_psnr.shape[1] == self.judging.samples
-        lpips = {f"lpips_{network}" for network in self.judging.lpips} <= found.scores.keys()
-        return found.clips == self.judging.clips and same_samples and lpips
+        same_samples = found.best_of > 1 or found.samples_psnr.shape[1] == self.evaluation.samples
+        lpips = {f"lpips_{network}" for network in self.evaluation.lpips} <= found.scores.keys()
+        return same_samples and lpips
 
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
-        return self.is_trained() and self.is_judged()
+        return self.is_trained() and self.is_evaluated()
 
 
 class Interrupted(KeyboardInterrupt):
-    """An experiment that was asked to end; every training of it has saved where it stands."""
+    """An experiment that was asked to end; every training of it has saved its state."""
 
     def __init__(self, number: int) -> None:
         """
@@ -113,16 +120,16 @@ def carry_out(
     progress: bool = True,
     tell: Callable[[str], None] = print,
 ) -> dict[Job, str]:
-    """Trains and judges what is not done yet.
+    """Trains and evaluates what is not done yet.
 
     Args:
-        jobs: what to do.
-        at_once: how many at a time.
+        jobs: the trainings.
+        at_once: number of trainings at a time.
         threads: of each.
         progress: show a bar over all updates.
-        tell: given a line for each that is done, or has failed.
+        tell: given a line for each job that is done or has failed.
     Returns:
-        what went wrong, for those that failed. The others are done.
+        the error of each job that failed. The others are done.
     Raises:
         Interrupted: Ctrl-C or SIGTERM came.
     """
@@ -157,20 +164,20 @@ def carry_out(
 
 
 def _start(job: Job, threads: int, place: int) -> BaseProcess:
-    """A process that does the job. On Linux it is forked from a server that has imported all
-    that is needed: torch alone takes longer to import than a small training."""
+    """A process that carries out the job; on Linux it is forked from a server that has imported
+    torch and labkit."""
     linux = sys.platform.startswith("linux")
     context = multiprocessing.get_context("forkserver" if linux else "spawn")
     if linux:
         context.set_forkserver_preload([__name__, "labkit.reporting.evaluate_run"])
-    # Not daemonic: a training on a GPU has processes of its own that read ahead.
+    # Not daemonic: a training on a GPU starts processes of its own, which read ahead.
     process = context.Process(target=work, args=(job, threads, place), daemon=False)
     process.start()
     return process
 
 
 def _end(running: Sequence[BaseProcess]) -> None:
-    """Asks processes to end, which trainings do after the update that they are at."""
+    """Asks processes to end. A training saves after the update that it is at."""
     for process in running:
         process.terminate()
     for process in running:
@@ -178,33 +185,33 @@ def _end(running: Sequence[BaseProcess]) -> None:
 
 
 def _fault(job: Job, code: int) -> str | None:
-    """What a process that has ended says of itself; None where all is well."""
+    """The error of a process that has ended; None if there was none."""
     if code == 0:
         return None
     if code == -getattr(signal, "SIGKILL", 9):
-        return "ended from outside, perhaps for want of memory: try fewer --jobs"
+        return "ended from outside, perhaps because memory ran out: try fewer --jobs"
     log = job.folder / LOG
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
-    said = [line for line in lines if line.strip()]
-    return said[-1] if said else f"exit code {code}, and nothing in {log}"
+    lines = [line for line in lines if line.strip()]
+    return lines[-1] if lines else f"exit code {code}, and nothing in {log}"
 
 
 # ------------------------------------------------------------------ in the process of a job
 
 
 def work(job: Job, threads: int, place: int) -> None:
-    """Trains and judges one run, in a process of its own; what it says goes into its log.
+    """Trains and evaluates one run in a process of its own. The output goes into its log.
 
     Args:
-        job: what to do.
+        job: the training.
         threads: for torch.
-        place: among those at work at once, which picks a GPU where there are several.
+        place: number among those that run at the same time, which chooses the GPU.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(os, "setsid"):
-        os.setsid()  # a terminal's Ctrl-C is the parent's to answer
+        os.setsid()  # only the parent answers a terminal's Ctrl-C
     job.folder.mkdir(parents=True, exist_ok=True)
-    # One that is still ending, of an experiment that was killed, is waited for.
+    # The same job of an experiment that was killed may still be saving: wait for it.
     lock = FileLock(job.folder.with_name(f".{job.folder.name}.lock"))
     with lock, (job.folder / LOG).open("w", encoding="utf-8") as log:
         sys.exit(_work_on(job, threads, place, log))
@@ -231,15 +238,15 @@ def _work_on(job: Job, threads: int, place: int, log: TextIO) -> int:
     try:
         if not job.is_trained():
             train(job.config, job.folder, resume=True, progress=False, device=device, tell=tell)
-        if not job.is_judged():
-            asked = job.judging
+        if not job.is_evaluated():
+            options = job.evaluation
             evaluate_run(
                 job.folder,
-                clips=asked.clips,
+                clips=options.clips,
                 progress=False,
-                protocol=asked.protocol,
-                samples=asked.samples,
-                lpips=asked.lpips,
+                protocol=options.protocol,
+                samples=options.samples,
+                lpips=options.lpips,
                 views=False,
             )
     except LabkitError as error:
@@ -256,5 +263,5 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(600)  # a training saves first; nothing should take longer than that
+    time.sleep(600)  # enough time for a training to save
     os._exit(1)

@@ -9,9 +9,9 @@ import numpy as np
 
 from labkit.evaluation import Evaluation
 from labkit.evaluation.bootstrap import Interval
-from labkit.evaluation.grade import GRADES, grade
+from labkit.evaluation.protocol import GRADES, grade
 from labkit.evaluation.regions import REGIONS, RegionScores
-from labkit.evaluation.sample_diversity import spread
+from labkit.evaluation.sample_diversity import sample_diversity
 from labkit.views import label_of
 from labkit.views.report import Row, Table
 
@@ -38,9 +38,9 @@ def tables_of(evaluation: Evaluation, steps: Sequence[str] = ("psnr", "ssim")) -
 
 
 def sentences(evaluation: Evaluation) -> list[str]:
-    """What the tables mean: the spread between samples, the grade, what was not measured."""
+    """What the tables mean: sample diversity, the course's grade, what was not measured."""
     return [
-        *filter(None, (_spread_told(evaluation), _grade_told(evaluation))),
+        *filter(None, (_diversity_sentence(evaluation), _grade_sentence(evaluation))),
         *evaluation.notes,
     ]
 
@@ -63,8 +63,8 @@ def as_text(table: Table) -> str:
     return "\n".join(lines)
 
 
-def told(interval: Interval, digits: int) -> str:
-    """A figure with its interval: "23.51 [23.31, 23.70]"."""
+def with_interval(interval: Interval, digits: int) -> str:
+    """A figure with its interval, as text: "23.51 [23.31, 23.70]"."""
     if np.isnan(interval.value):
         return "-"
     text = f"{interval.value:.{digits}f}"
@@ -86,7 +86,10 @@ def _means(evaluation: Evaluation) -> Table:
             Row(
                 predictor,
                 label(evaluation, predictor),
-                [told(evaluation.mean(name, predictor), METRICS[name][1]) for name in metrics],
+                [
+                    with_interval(evaluation.mean(name, predictor), METRICS[name][1])
+                    for name in metrics
+                ],
             )
             for predictor in evaluation.psnr
         ],
@@ -100,11 +103,11 @@ def _by_region(evaluation: Evaluation, regions: RegionScores) -> list[Table]:
         "",
         *(f"{name} ({shares[region]:.0%})" for region, name in REGION_LABELS.items()),
     ]
-    whose = "" if evaluation.best_of == 1 else "; the best sample is that of the whole frame"
+    chosen = "" if evaluation.best_of == 1 else "; the best sample is chosen by the whole frame"
     captions = {
         "psnr": "PSNR by region (and its share of the pixels), dB, of the mean squared error over "
-        f"all of its pixels{whose}",
-        "ssim": f"SSIM by region, mean over all of its pixels{whose}",
+        f"all of its pixels{chosen}",
+        "ssim": f"SSIM by region, mean over all of its pixels{chosen}",
     }
     tables = []
     for metric, caption in captions.items():
@@ -112,7 +115,7 @@ def _by_region(evaluation: Evaluation, regions: RegionScores) -> list[Table]:
         rows = []
         for predictor in evaluation.psnr:
             found = measure(predictor, evaluation.resamples)
-            cells = [told(found[place], METRICS[metric][1]) for place in order]
+            cells = [with_interval(found[place], METRICS[metric][1]) for place in order]
             rows.append(Row(predictor, label(evaluation, predictor), cells))
         tables.append(Table(caption, head, rows))
     return tables
@@ -129,15 +132,15 @@ def _steps(evaluation: Evaluation, metric: str) -> Table:
             Row(
                 "",
                 f"t = {evaluation.n_past + step}",
-                [told(curve[step], digits) for curve in curves.values()],
+                [with_interval(curve[step], digits) for curve in curves.values()],
             )
             for step in range(horizon)
         ],
     )
 
 
-def _spread_told(evaluation: Evaluation) -> str | None:
-    found = spread(evaluation)
+def _diversity_sentence(evaluation: Evaluation) -> str | None:
+    found = sample_diversity(evaluation)
     if found is None:
         return None
     by_region = ""
@@ -150,16 +153,19 @@ def _spread_told(evaluation: Evaluation) -> str | None:
             if not np.isnan(deviation[places[region]])
         )
         by_region = f" ({by_region})"
+    deviation, best, posterior = (
+        with_interval(each, 2) for each in (found.deviation, found.best_gain, found.posterior_gain)
+    )
     return (
-        f"Spread of {found.samples} samples: a pixel deviates by {told(found.deviation, 2)} grey "
-        f"levels of 255{by_region}; each clip's best is {told(found.best_gain, 2)} dB above their "
-        "mean. PSNR of the posterior, which sees the target, less that of the prior's mean: "
-        f"{told(found.posterior_gain, 2)} dB. {found.words()}"
+        f"Diversity of {found.samples} samples: a pixel's standard deviation is {deviation} grey "
+        f"levels of 255{by_region}; the best sample of a clip is {best} dB above the mean of its "
+        "samples. PSNR of the posterior, which sees its target, minus that of the prior's mean: "
+        f"{posterior} dB. {found.sentence()}"
     )
 
 
-def _grade_told(evaluation: Evaluation) -> str | None:
-    """The course's grade, wherever there is a single sample's 2 -> 10 of the first frames."""
+def _grade_sentence(evaluation: Evaluation) -> str | None:
+    """The course's grade, if one sample of at least 2 -> 10 of the first frames was scored."""
     table = evaluation.scores["channel_psnr"]
     single = table.get("one_sample", table["prediction"])
     if evaluation.n_past != 2 or single.shape[1] < 10 or evaluation.starts.any():
@@ -168,7 +174,7 @@ def _grade_told(evaluation: Evaluation) -> str | None:
     share, best = grade(float(reached.value)), GRADES[0]
     more = f"; all of it from {best[0]:g} dB" if share < best[1] else ""
     return (
-        f"The course's table gives {share} % of the PSNR points for {told(reached, 2)} dB "
+        f"The course's table gives {share} % of the PSNR points for {with_interval(reached, 2)} dB "
         f"(protocol course: 2 -> 10, one sample, PSNR per channel{more}). The table is meant for "
         "BAIR's test clips."
     )

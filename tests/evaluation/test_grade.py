@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.evaluation.grade import grade
+from labkit.evaluation.protocol import grade
 
 
 @pytest.mark.parametrize(

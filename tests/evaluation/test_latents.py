@@ -29,7 +29,7 @@ def dataset(simulated) -> ClipDataset:
 
 def test_the_kl_of_each_adds_up_to_that_of_the_elbo(model, dataset) -> None:
     latents = infer_latents(model, dataset, clips=3, batch_size=3, seed=5)
-    batch = dataset.batch([n * dataset.windows_a_clip for n in range(3)]).to("cpu")
+    batch = dataset.batch(dataset.first_windows[:3].tolist()).to("cpu")
     with torch.inference_mode():
         rollout = model.rollout(
             batch.frames,

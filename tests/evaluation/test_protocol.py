@@ -15,7 +15,7 @@ from labkit.errors import LabkitError, RunError, ShapeError
 from labkit.evaluation import Evaluation, evaluate, find_protocol, psnr
 from labkit.evaluation.metrics import channel_psnr
 from labkit.evaluation.protocol import validation_psnr
-from labkit.evaluation.sample_diversity import spread
+from labkit.evaluation.sample_diversity import sample_diversity
 from labkit.evaluation.sampling import Sampler
 from labkit.model import VideoCVAE
 
@@ -38,7 +38,7 @@ def made(smoke, condition_size: int = 7) -> VideoCVAE:
         config = dataclasses.replace(config, conditioning="input")
     model = VideoCVAE(config, condition_size).eval()
     with torch.no_grad():
-        model.predictor.told.weight[:, -config.latent_size :] *= 30
+        model.predictor.embed_conditioning.weight[:, -config.latent_size :] *= 30
     return model
 
 
@@ -67,7 +67,7 @@ def test_each_predictor_is_what_its_name_says(model, dataset) -> None:
     for name, frames in expected.items():
         np.testing.assert_allclose(result.psnr[name], psnr(frames, truth).numpy(), rtol=1e-5)
     assert result.deviation is None
-    assert spread(result) is None
+    assert sample_diversity(result) is None
     assert not np.allclose(result.psnr["prediction"], result.psnr["prior_mean"], atol=1e-3)
     assert not np.allclose(result.psnr["prediction"], result.psnr["posterior"], atol=1e-3)
 
@@ -153,12 +153,12 @@ def test_the_spread_is_the_deviation_between_samples(model, dataset) -> None:
 
 def test_a_deaf_model_has_no_spread_and_is_called_collapsed(model, dataset) -> None:
     with torch.no_grad():
-        model.predictor.told.weight[:, -model.config.latent_size :] = 0
-    found = spread(evaluate(model, dataset, samples=3, progress=False))
+        model.predictor.embed_conditioning.weight[:, -model.config.latent_size :] = 0
+    found = sample_diversity(evaluate(model, dataset, samples=3, progress=False))
     assert found is not None
     assert found.deviation.value < 1e-3
     assert abs(found.best_gain.value) < 1e-3
-    assert "collapsed" in found.words()
+    assert "collapsed" in found.sentence()
 
 
 def test_regions_come_with_labels_and_add_up(model, dataset) -> None:
@@ -184,7 +184,7 @@ def test_without_labels_there_are_no_regions(model, simulated) -> None:
 
 def test_svg_is_action_free(model, smoke, simulated) -> None:
     told = ClipDataset(simulated, "test", windows="first", n_future=28)
-    with pytest.raises(LabkitError, match=r"told no action.*best-of-100"):
+    with pytest.raises(LabkitError, match=r"models without a condition.*best-of-100"):
         evaluate(model, told, protocol="svg", progress=False)
     free = ClipDataset(simulated, "test", windows="first", n_future=28, condition="none")
     few = dataclasses.replace(find_protocol("svg"), best_of=2)
@@ -197,17 +197,19 @@ def test_svg_is_action_free(model, smoke, simulated) -> None:
 
 def test_a_context_or_horizon_of_its_own_is_told(model, simulated) -> None:
     short = ClipDataset(simulated, "test", windows="first", n_past=3, n_future=2)
-    result = evaluate(model, short, clips=1, samples=1, progress=False)
+    result = evaluate(model, short, protocol="course", clips=1, samples=1, progress=False)
     assert "3 -> 2 frames (not the 2 -> 10 of its name)" in result.protocol
+    result = evaluate(model, short, clips=1, samples=1, progress=False)
+    assert "protocol frame: 3 -> 2 frames, free-running" in result.protocol
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("frames", "no protocol 'frames'.*did you mean frame"),
-        ("best", "there are frame, course, long, svg and best-of-N"),
+        ("best", "there are frame, course, long, svg, videogpt and best-of-N"),
         ("best-of-0", "from 2 to 100"),
-        ("best-of-1", "one sample is frame"),
+        ("best-of-1", "for one sample take frame"),
         ("best-of-101", "from 2 to 100"),
         ("best-of-", "best of nothing"),
         ("best-of-٣", "from 2 to 100"),
@@ -230,7 +232,7 @@ def test_what_does_not_fit_is_one_sentence(model, simulated, dataset) -> None:
     with pytest.raises(LabkitError, match="first frames of each clip alone"):
         evaluate(model, every, protocol="course", progress=False)
     small = dataclasses.replace(model.config, frame_size=32)
-    with pytest.raises(LabkitError, match=r"64 x 64 pixels.*made for 32 x 32"):
+    with pytest.raises(LabkitError, match=r"64 x 64 pixels.*expects 32 x 32"):
         evaluate(VideoCVAE(small, 7).eval(), dataset, progress=False)
     batch = dataset.batch(range(1)).to("cpu")
     with pytest.raises(ShapeError, match="the noise is"):
@@ -272,7 +274,7 @@ def _bytes(array: np.ndarray) -> int:
 def test_validation_is_the_mean_of_the_same_figures(model, dataset) -> None:
     """With z switched off, sampled or not: the same PSNR as the table's mean."""
     with torch.no_grad():
-        model.predictor.told.weight[:, -model.config.latent_size :] = 0
+        model.predictor.embed_conditioning.weight[:, -model.config.latent_size :] = 0
     table = evaluate(model, dataset, samples=1, progress=False).psnr["prediction"]
     told = validation_psnr(model, dataset, clips=99, seed=3, device=torch.device("cpu"))
     assert told == pytest.approx(table.mean(), rel=1e-5)

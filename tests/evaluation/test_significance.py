@@ -58,7 +58,7 @@ def test_on_many_clips_the_test_agrees_with_the_t_test() -> None:
     assert sign_flip(-values) == sign_flip(values)
 
 
-def test_one_training_is_judged_over_clips() -> None:
+def test_one_training_is_compared_over_clips() -> None:
     values = np.random.default_rng(2).normal(1, 1, (1, 100))
     found = estimate(values, Resamples(np.arange(100)))
     assert found.over == "100 clips"
@@ -139,7 +139,7 @@ def test_holms_correction_by_hand() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"name": "course"}, "a and b were not judged alike: protocol frame and course"),
+        ({"name": "course"}, "a and b were not evaluated alike: protocol frame and course"),
         ({"best_of": 5}, "number of samples 1 and 5"),
         ({"n_past": 3}, "context frames 2 and 3"),
         (
@@ -157,7 +157,7 @@ def test_holms_correction_by_hand() -> None:
         ({"clip_ids": np.array(["a", "b"])}, "on other clips"),
     ],
 )
-def test_what_was_judged_otherwise_is_refused_by_name(changes, words) -> None:
+def test_other_protocols_and_clips_are_refused_by_name(changes, words) -> None:
     with pytest.raises(LabkitError) as told:
         check_alike({"a": evaluation(), "b": evaluation(**changes)})
     assert words in str(told.value)

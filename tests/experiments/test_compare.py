@@ -18,7 +18,7 @@ from labkit.evaluation.bootstrap import Resamples
 from labkit.evaluation.significance import estimate
 from labkit.experiments.answer import answer
 from labkit.experiments.comparison import Comparison, compared
-from labkit.experiments.evaluated_run import names_of, read_judged
+from labkit.experiments.evaluated_run import names_of, read_evaluated_run
 from labkit.experiments.page import protocol_of
 from labkit.presets import SMOKE
 from labkit.reporting.evaluate_run import evaluate_run
@@ -60,10 +60,10 @@ def test_two_runs_side_by_side(runs, tmp_path, capsys) -> None:
     assert main(["compare", str(runs / "a"), str(runs / "b"), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "b is 0.50 dB ahead of a (95 % interval +0.40 to +0.60 dB)" in printed
-    # Of 8 ways to sign three differences two are as far from 0: three clips cannot tell.
-    assert "cannot be told from zero over 3 clips, p = 0.250." in " ".join(printed.split())
+    # Of the 8 signs of three differences two are as far from 0.
+    assert "is not significant over 3 clips, p = 0.250." in " ".join(printed.split())
     assert "Each side is a single training" in printed
-    assert "Protocol frame: 2 -> 10 frames" in printed
+    assert "Protocol frame: 2 -> 3 frames" in printed
     for line in printed.splitlines():
         if "kl.schedule" in line:
             assert line.split() == ["kl.schedule", "cyclical", "constant"]
@@ -103,7 +103,7 @@ def test_what_cannot_be_compared_is_refused(copies, tmp_path, capsys) -> None:
     told = refused(a, b, protocol="course")
     assert f"run labkit evaluate {a} --protocol course" in told
     (b / "model.safetensors").write_bytes(b"other weights")
-    assert "trained on since it was evaluated" in refused(a, b)
+    assert "weights have changed since it was evaluated" in refused(a, b)
     (b / "evaluation.npz").write_bytes(b"half")
     assert f"run labkit evaluate {b}" in refused(a, b)
     (b / "evaluation.json").unlink()
@@ -112,11 +112,12 @@ def test_what_cannot_be_compared_is_refused(copies, tmp_path, capsys) -> None:
     assert f"run labkit evaluate {b}" in told
 
 
-def test_runs_judged_on_other_clips_are_refused(copies, tmp_path, capsys) -> None:
+def test_runs_evaluated_on_other_clips_are_refused(copies, tmp_path, capsys) -> None:
+    config = json.loads((copies / "b" / "config.json").read_text())
     simulate_pack(tmp_path / "others", 9, {"test": 2}, workers=0, progress=False)
-    evaluate_run(
-        copies / "b", data=tmp_path / "others", lpips=(), samples=1, progress=False, views=False
-    )
+    config["data"]["root"] = str(tmp_path / "others")
+    (copies / "b" / "config.json").write_text(json.dumps(config))
+    evaluate_run(copies / "b", lpips=(), samples=1, progress=False, views=False)
     assert main(["compare", str(copies / "a"), str(copies / "b")]) == 2
     error = capsys.readouterr().err
     assert "3 first windows of the test split of simulated" in error
@@ -125,7 +126,7 @@ def test_runs_judged_on_other_clips_are_refused(copies, tmp_path, capsys) -> Non
 
 def test_arms_are_paired_seed_by_seed(runs) -> None:
     """By hand: the difference of each seed, and the same over seeds and clips."""
-    one = read_judged(runs / "a")
+    one = read_evaluated_run(runs / "a")
 
     def with_seed(seed: int, plus: float):
         config = dataclasses.replace(one.config, seed=seed)
@@ -147,7 +148,7 @@ def test_arms_are_paired_seed_by_seed(runs) -> None:
 
 
 def test_the_words_follow_from_the_figures(runs) -> None:
-    one = read_judged(runs / "a")
+    one = read_evaluated_run(runs / "a")
     random = np.random.default_rng(0)
     noise = random.normal(0, 1, (40, 1))
 
@@ -177,21 +178,22 @@ def test_the_words_follow_from_the_figures(runs) -> None:
 
     comparison: Comparison = compared({"good": arm(1.0, 0.5), "same": arm(1.0, 0.0)})
     told = " ".join(answer(comparison))
-    assert "cannot be told from zero over 3 seeds x 40 clips" in told
-    assert "Below 0.1 dB it has collapsed: same." in told
+    assert "not significant over 3 seeds x 40 clips" in told
+    assert "Below 0.1 dB the posterior has collapsed: same." in told
     comparison = compared({"bad": arm(0.0, 0.0), "good": arm(1.0, 0.0)})
     told = answer(comparison)
     assert told[0].startswith("good is ")
     assert "dB better than bad" in told[0]
-    assert "can be told from zero" in told[0]
+    assert "is significant" in told[0]
     assert "in every arm: the posterior has collapsed" in told[-1]
     comparison = compared({"bad": arm(0.0, 0.5), "good": arm(1.0, 0.5)})
-    assert "in use in every arm" in answer(comparison)[-1]
+    assert "the latent is in use" in answer(comparison)[-1]
 
 
-def test_runs_told_different_conditions_share_the_rest_of_the_sentence(runs) -> None:
-    one = read_judged(runs / "a")
-    assert "condition action+position of the frame before" in one.evaluation.protocol
+def test_runs_with_different_conditions_share_the_rest_of_the_sentence(runs) -> None:
+    one = read_evaluated_run(runs / "a")
+    condition = "condition action+position of the frame before, measured positions"
+    assert condition in one.evaluation.protocol
     for other in ("condition action of the frame before", "no condition (action-free)"):
         said = one.evaluation.protocol.replace(
             "condition action+position of the frame before", other
@@ -199,7 +201,7 @@ def test_runs_told_different_conditions_share_the_rest_of_the_sentence(runs) -> 
         found = dataclasses.replace(one.evaluation, protocol=said)
         both = {"a": [one], "b": [dataclasses.replace(one, evaluation=found)]}
         told = protocol_of(compared(both))
-        assert "each told its own condition; 3 first windows of the test split" in told
+        assert "each with its own condition; 3 first windows of the test split" in told
         assert "PSNR per frame over all pixels" in told
     assert protocol_of(compared({"a": [one], "b": [one]})) == one.evaluation.protocol
 

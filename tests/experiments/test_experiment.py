@@ -81,7 +81,7 @@ def test_given_again_it_trains_nothing_anew(done, simulated, capsys) -> None:
     assert weights(done) == before
     printed = capsys.readouterr().out
     assert "6 of which are done" in printed
-    assert "told from zero" in printed
+    assert "significant" in printed
     assert f"Look at {done / 'comparison.html'}" in printed
 
 
@@ -200,4 +200,4 @@ def test_an_unknown_question_is_refused(capsys) -> None:
 def test_a_second_experiment_in_the_folder_is_refused(done, simulated, capsys) -> None:
     with FileLock(done / ".lock"):
         assert main(words(simulated, done, *SMALL)) == 2
-    assert "another experiment is at work" in capsys.readouterr().err
+    assert "another experiment is running" in capsys.readouterr().err

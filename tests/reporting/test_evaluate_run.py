@@ -1,4 +1,4 @@
-"""A run judged: its numbers, figures, GIFs and page; and one clip predicted."""
+"""A run evaluated: numbers, figures, GIFs and page; and one clip predicted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from labkit.data.simulator import simulate_pack
 from labkit.errors import DataError, LabkitError, RunError
 from labkit.evaluation import Evaluation
 from labkit.presets import SMOKE
-from labkit.reporting.evaluate_run import evaluate_run, evaluation_file, predict_clip
+from labkit.reporting.evaluate_run import evaluate_run
+from labkit.reporting.predict_clip import predict_clip
+from labkit.reporting.run_files import evaluation_file
 from labkit.training import train
 from labkit.views import png_bytes
 
@@ -35,8 +37,9 @@ def run(simulated, tmp_path_factory):
 
 
 def test_evaluate_run_writes_everything(run) -> None:
-    evaluation = evaluate_run(run, clips=2, samples=2, progress=False)
-    assert evaluation.clips == 2
+    evaluation = evaluate_run(run, samples=2, progress=False)
+    assert evaluation.clips == 3
+    assert evaluation.report == run / "report.html"
     names = {file.relative_to(run).as_posix() for file in run.rglob("*") if file.is_file()}
     assert {
         "evaluation.json",
@@ -51,7 +54,8 @@ def test_evaluate_run_writes_everything(run) -> None:
     assert not [name for name in names if "tmp" in name]
     page = (run / "report.html").read_text(encoding="utf-8")
     assert f"{evaluation.psnr['prediction'].mean():.2f}" in page
-    assert "--clips 2" in page
+    assert "labkit evaluate" in page
+    assert "--samples 2" in page
     assert "moved objects" in page
     assert f"[{evaluation.mean('psnr').low:.2f}, {evaluation.mean('psnr').high:.2f}]" in page
     again = Evaluation.load(evaluation_file(run))
@@ -65,16 +69,17 @@ def test_the_report_shows_the_certificate_of_these_weights_alone(run) -> None:
     for weights, shown in ((digest, True), ("of others", False)):
         told = {"weights_sha256": weights, "verdict": "no leak found"}
         (run / "certificate.json").write_text(json.dumps(told), encoding="utf-8")
-        evaluate_run(run, clips=1, samples=1, lpips=(), progress=False)
-        page = (run / "report.html").read_text(encoding="utf-8")
+        page = evaluate_run(run, clips=1, samples=1, lpips=(), progress=False).report.read_text(
+            encoding="utf-8"
+        )
         assert ("Certificate: no leak found" in page) == shown
-        assert ("labkit prove says of these weights: no leak found" in page) == shown
+        assert ("labkit prove for these weights: no leak found" in page) == shown
         assert ("not examined for these weights" in page) != shown
 
 
 def test_the_command_prints_the_table_and_protocols_lie_side_by_side(run, capsys) -> None:
     (run / "evaluation.json").write_text("of frame", encoding="utf-8")
-    words = ["evaluate", str(run), "--protocol", "best-of-2", "--clips", "1", "--no-progress"]
+    words = ["evaluate", str(run), "--protocol", "best-of-2", "--no-progress"]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("Protocol best-of-2: 2 -> 10 frames, free-running, best of 2 samples")
@@ -85,7 +90,7 @@ def test_the_command_prints_the_table_and_protocols_lie_side_by_side(run, capsys
         "mean of the prior",
         "moved objects",
         "  t = 11",
-        "Spread of 2 samples",
+        "Diversity of 2 samples",
         "The course's table",
         "report-best-of-2.html",
     ):
@@ -132,10 +137,10 @@ def other_data(tmp_path_factory):
         ("--samples 0", "samples is 0"),
         ("--protocol best-of-101", "N is from 2 to 100"),
         ("--protocol frmae", "did you mean frame"),
-        ("--protocol svg", "told no action"),
+        ("--protocol svg", "models without a condition"),
         ("--protocol course --windows all", "first frames of each clip alone"),
         ("--protocol long --data short", "needs clips of 30 frames (2 -> 28)"),
-        ("--data small", "32 x 32 pixels, and the model is made for 64 x 64"),
+        ("--data small", "32 x 32 pixels, and the model expects 64 x 64"),
         ("--data bare", "no end-effector positions, which the run was trained with"),
         ("--data nowhere", "nowhere"),
         ("--split holdout", "holdout"),

@@ -78,8 +78,8 @@ def test_words_tell_of_the_spread_and_the_grade(evaluation) -> None:
     assert "3 samples" in spread
     assert "4.00 [4.00, 4.00] grey levels" in spread
     assert "arm 4.00, moved objects nan" not in spread
-    assert "best is 3.00" in spread
-    assert "The latent is alive" in spread
+    assert "best sample of a clip is 3.00" in spread
+    assert "The latent is in use" in spread
     assert "90 %" in grade
     assert "24.00 [23.00, 25.00] dB" in grade
     assert "all of it from 25 dB" in grade
@@ -89,10 +89,10 @@ def test_words_tell_of_the_spread_and_the_grade(evaluation) -> None:
     ("deviation", "gain", "words"),
     [
         (0.01, 0.0, "has collapsed"),
-        (0.5, 0.0, "hardly heard"),
-        (3.0, -0.2, "what z says is not what happens"),
-        (0.01, 1.0, "do not meet"),
-        (0.5, 1.0, "alive"),
+        (0.5, 0.0, "almost no effect"),
+        (3.0, -0.2, "z carries no information"),
+        (0.01, 1.0, "do not match"),
+        (0.5, 1.0, "in use"),
     ],
 )
 def test_a_collapsed_posterior_shows_in_words(evaluation, deviation, gain, words) -> None:
