@@ -1,4 +1,4 @@
-"""The course's names for settings and values, which are accepted wherever the lab's own are."""
+"""Names of the course and of earlier versions for settings and values. All readers accept them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ COURSE_NAMES: dict[str, tuple[str, str]] = {
     "rnn_size": ("model", "hidden_size"),
     "epoch_size": ("training", "updates_per_epoch"),
 }
-"""A name of the course, and the section and field of the config that it means."""
+"""The course's name -> section and field of the config."""
 
 FORMER_NAMES: dict[tuple[str, str], str] = {
     ("teacher_forcing", "coin"): "granularity",
     ("training", "accumulate"): "accumulation_steps",
 }
-"""A section and a field's name in configs of earlier versions, and its name today."""
+"""Section and name of a field in configs of earlier versions -> its name today."""
 
 COURSE_VALUES: dict[tuple[str, str], dict[Any, str]] = {
     ("kl", "schedule"): {
@@ -41,13 +41,13 @@ COURSE_VALUES: dict[tuple[str, str], dict[Any, str]] = {
         None: "constant",
     }
 }
-"""Values that a field is given in the course, and the lab's."""
+"""The course's value of a field -> the lab's."""
 
 
 def in_lab_names(values: dict[str, Any]) -> dict[str, Any]:
-    """A config's nested dictionaries with the course's names and values put into the lab's.
+    """A config's nested dictionaries with the lab's names and values.
 
-    A name of the course may stand at the top, {"tfr": 0.9}, or in its section,
+    A course name can be at the top, {"tfr": 0.9}, or in its section,
     {"teacher_forcing": {"tfr": 0.9}}.
 
     Raises:
@@ -69,7 +69,7 @@ def in_lab_names(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_lab_words(words: Sequence[str]) -> list[str]:
-    """A command line with the course's names and values put into the lab's:
+    """A command line with the lab's names and values:
     `--kl_anneal_type Cyclical` is `--kl.schedule cyclical`."""
     found: list[str] = []
     target: tuple[str, str] | None = None  # of the option whose value comes next

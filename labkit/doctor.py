@@ -1,4 +1,4 @@
-"""What `labkit doctor` says of this machine: versions, device, threads, what is absent."""
+"""The report of `labkit doctor`: versions, device, threads, missing optional parts."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def diagnose() -> dict[str, dict[str, str]]:
         "optional": {
             **_lpips(),
             "Chromium": _found(find_chromium(), "the tests in a browser skip"),
-            "ffmpeg": _found(
-                shutil.which("ffmpeg"), "nothing here needs it; GIFs are made without"
-            ),
+            "ffmpeg": _found(shutil.which("ffmpeg"), "not needed; GIFs work without it"),
         },
     }
 

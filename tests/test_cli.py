@@ -247,9 +247,9 @@ def test_help_texts_are_not_broken_inside_sentences(
 def test_help_shows_no_default_beside_a_switch(capsys: pytest.CaptureFixture) -> None:
     main(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "switch the progress bar off" in shown
+    assert "show no progress bar" in shown
     assert "(default: None)" not in shown
-    assert "bar off (default" not in shown
+    assert "progress bar (default" not in shown
 
 
 def test_the_command_is_installed() -> None:

@@ -1,4 +1,4 @@
-"""Every picture of the lab on one page, `docs/gallery.md`: made by `make gallery`."""
+"""Every picture of the lab on one page, `docs/gallery.md`, written by `make gallery`."""
 
 from gallery_builder.page import write_gallery
 

@@ -1,4 +1,4 @@
-"""Pictures made of curves: scores over time, the training, the schedules."""
+"""The gallery's curves: scores over time, the training, the schedules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from labkit.views import figure_png, score_panels, training_curves
 
 
 def stored_evaluation(run: Path) -> dict[str, Any]:
-    """What `evaluation.json` says.
+    """The contents of `evaluation.json`.
 
     Raises:
         RunError: it is not there or cannot be read.
@@ -34,10 +34,10 @@ def stored_evaluation(run: Path) -> dict[str, Any]:
         ) from None
 
 
-def scores(told: dict[str, Any]) -> Picture:
+def scores(stored: dict[str, Any]) -> Picture:
     """PSNR over time of a stored evaluation, whole frame and regions."""
-    panels = {"whole frame": {name: _curve(one) for name, one in told["psnr"].items()}}
-    regions = told.get("regions", {})
+    panels = {"whole frame": {name: _curve(one) for name, one in stored["psnr"].items()}}
+    regions = stored.get("regions", {})
     for region, label in REGION_LABELS.items():
         if region in regions:
             panels[label] = {
@@ -49,25 +49,25 @@ def scores(told: dict[str, Any]) -> Picture:
         curves.pop("one_sample", None)
     return Picture(
         "psnr.png",
-        figure_png(score_panels(panels, told["n_past"], told["protocol"])),
+        figure_png(score_panels(panels, stored["n_past"], stored["protocol"])),
         "PSNR of every predicted time step",
-        "Beside the baselines: to repeat the last context frame, and the mean of the prior. The "
-        "posterior has seen the frame it makes.",
+        "Beside the baselines: the last context frame repeated, and the prediction with z at the "
+        "prior's mean. The posterior's reconstruction has seen its target.",
         "Curves of PSNR against the time step, by method and by region of the frame",
-        told["protocol"],
+        stored["protocol"],
         "labkit evaluate runs/demo",
     )
 
 
 def side_by_side(experiment: Path) -> Picture:
-    """The figure of several trainings that an experiment has left, with the answer it found.
+    """The comparison of an experiment, with its answer.
 
     Raises:
-        RunError: the folder holds no comparison, or none that can be read.
+        RunError: the folder has no readable comparison.
     """
     file = experiment / NUMBERS
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        stored = json.loads(file.read_text(encoding="utf-8"))
         picture = (experiment / FIGURE).read_bytes()
     except (OSError, ValueError) as error:
         raise RunError(
@@ -78,31 +78,30 @@ def side_by_side(experiment: Path) -> Picture:
         FIGURE,
         picture,
         "Trainings side by side",
-        f"{' '.join(told['answer'])} [{place}]({place}) is the whole page: download it and open "
-        "it.",
+        f"{' '.join(stored['answer'])} [{place}]({place}) is the whole page: download and open it.",
         "Losses, PSNR and schedules of several trainings against the epochs; their mean PSNR and "
         "paired differences with intervals",
-        told["protocol"],
-        told["command"],
+        stored["protocol"],
+        stored["command"],
     )
 
 
-def _curve(told: dict[str, Any]) -> np.ndarray:
-    """(3, horizon): the mean and its bounds, NaN where they were not stored."""
-    nothing = [None] * len(told["per_step"])
-    kept = (told.get(name, nothing) for name in ("per_step", "per_step_low", "per_step_high"))
-    return np.array(list(kept), dtype=float)
+def _curve(stored: dict[str, Any]) -> np.ndarray:
+    """(3, horizon): the mean and its bounds, NaN if they were not stored."""
+    nothing = [None] * len(stored["per_step"])
+    bounds = (stored.get(name, nothing) for name in ("per_step", "per_step_low", "per_step_high"))
+    return np.array(list(bounds), dtype=float)
 
 
 def training(run: Path, config: Config) -> Picture:
-    """The run's history."""
+    """The run's history and schedules."""
     training, kl = config.training, config.kl
     return Picture(
         "training.png",
         figure_png(training_curves(read_history(run))),
         "Training",
-        "Loss, KL divergence and validation PSNR over the epochs, above the schedules that drive "
-        "them: KL weight and teacher-forcing ratio.",
+        "Loss, KL divergence and validation PSNR over the epochs; below them the schedules of KL "
+        "weight and teacher-forcing ratio.",
         "Four panels over the epochs: loss, KL divergence, validation PSNR, schedules",
         f"{training.epochs} epochs of {training.updates_per_epoch} updates, batches of "
         f"{training.batch_size}; {kl.schedule} KL schedule; PSNR on {training.validation_clips} "
@@ -112,14 +111,13 @@ def training(run: Path, config: Config) -> Picture:
 
 
 def schedules() -> Picture:
-    """Every schedule there is."""
+    """Every schedule."""
     rows, epochs = every_schedule()
     return Picture(
         "schedules.png",
         figure_png(schedule_figure(rows, epochs)),
         "Schedules",
-        "Every schedule there is: of the KL weight, of the teacher-forcing ratio, of the learning "
-        "rate.",
+        "Every schedule of the KL weight, the teacher-forcing ratio and the learning rate.",
         "Small panels: schedules of KL weight, teacher-forcing ratio and learning rate",
         f"pure functions of the epoch, drawn over {len(epochs)} points of 300 epochs; no run",
         "gallery_builder.schedule_gallery.schedule_figure(*every_schedule())",

@@ -1,4 +1,4 @@
-"""Pictures of what goes on inside: the latents, the proof, the graph over time."""
+"""The gallery's pictures of the model: latents, leakage certificate, graph over time."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from labkit.views.deviation import deviation_map
 from labkit.views.model_graph import figure_svg, model_graph, unrolled_graph
 
 SAMPLES = 20
-"""futures that the deviation is taken over"""
+"""number of sampled futures in the deviation map"""
 TURNED, AHEAD = 3, 5
-"""latents to turn, those with the largest KL; and which predicted frame shows it"""
+"""number of latents in the traversal, those with the largest KL; and the predicted frame shown"""
 GAUSSIANS = ("q_mean", "q_std", "p_mean", "p_std")
 
 
 def deviation(material: Material) -> Picture:
-    """Where samples of the first clip differ."""
+    """Where sampled futures of the first clip differ."""
     n_past, horizon = material.n_past, material.config.data.n_future
     batch = material.dataset.batch(range(1)).to("cpu")
     generator = torch.Generator().manual_seed(material.seed)
     with torch.inference_mode():
-        made = material.model.predict(
+        samples = material.model.predict(
             batch.frames[:, :n_past],
             batch.condition,
             horizon,
             generator=generator,
             samples=SAMPLES,
         )[0]
-    deviation = 255 * made.std(dim=0).mean(dim=1).numpy()
+    deviation = 255 * samples.std(dim=0).mean(dim=1).numpy()
     said = (
         f"{material.task}, {SAMPLES} samples from the prior of the first clip of the simulated "
         f"test split, the same actions; mean over pixels and steps {deviation.mean():.2f}, "
@@ -47,7 +47,7 @@ def deviation(material: Material) -> Picture:
     )
     figure = deviation_map(
         to_uint8(batch.frames[0, n_past:]),
-        to_uint8(made[0], clip=True),
+        to_uint8(samples[0], clip=True),
         deviation,
         n_past,
         f"{said}.",
@@ -56,8 +56,8 @@ def deviation(material: Material) -> Picture:
         "deviation.png",
         figure_png(figure),
         f"Where {SAMPLES} samples differ",
-        "What z moves: the standard deviation of each pixel between the samples. A map of zeros is "
-        "a collapsed posterior.",
+        "The effect of z: the standard deviation of each pixel between the samples. With a "
+        "collapsed posterior the map is zero.",
         "Map of the standard deviation of each pixel between samples, under the frames",
         said,
         "labkit.views.deviation.deviation_map(truth, sample, deviation, n_past, protocol)",
@@ -65,7 +65,7 @@ def deviation(material: Material) -> Picture:
 
 
 def latents(material: Material) -> Iterator[Picture]:
-    """KL, posterior and prior of the latents, and what each does to a frame."""
+    """KL, posterior and prior of the latents, and the effect of each on a frame."""
     found = infer_latents(
         material.model, material.dataset, clips=material.dataset.n_clips, seed=material.seed
     )
@@ -76,7 +76,7 @@ def latents(material: Material) -> Iterator[Picture]:
     yield Picture(
         "latents.png",
         figure_png(kl_heat_map(found.by_step(), n_past=material.n_past)),
-        "What each latent tells",
+        "KL of each latent",
         f"KL of each latent at each time step. {len(found.active())} of {found.kl.shape[-1]} are "
         "active: the mean of their posterior depends on the clip (Burda et al. 2016).",
         "Heat map of the KL divergence by latent and time step, and the mean of each latent",
@@ -89,7 +89,8 @@ def latents(material: Material) -> Iterator[Picture]:
         "posterior.png",
         figure_png(prior_and_posterior(*flat, chosen)),
         "Posterior and prior",
-        "The posterior of all clips together should be the prior, that of each clip should not.",
+        "The aggregated posterior of all clips should equal the prior; the posterior of a single "
+        "clip should differ from it.",
         "Densities of the prior and of the posterior, for the latents with the largest KL",
         f"{said}; the {len(chosen)} latents with the largest KL",
         "prior_and_posterior(q_mean, q_std, p_mean, p_std, latents)",
@@ -112,9 +113,9 @@ def latents(material: Material) -> Iterator[Picture]:
     yield Picture(
         "traversal.png",
         figure_png(figure),
-        "Turning one latent",
-        f"Predicted frame t = {material.n_past + step}, with one latent held away from its mean "
-        "and all others at theirs; at the right what changes.",
+        "Traversal of one latent",
+        f"Predicted frame t = {material.n_past + step}, with one latent away from its mean "
+        "and all others at theirs. Right: the difference.",
         "Predicted frames for five values of each of the latents with the largest KL",
         f"{material.task}, first clip of the simulated test split; values in standard deviations "
         "of the prior",
@@ -123,7 +124,7 @@ def latents(material: Material) -> Iterator[Picture]:
 
 
 def leak_certificate(material: Material) -> Picture:
-    """The proof that no future frame is read."""
+    """The certificate that no future frame is read."""
     proof = prove(
         predictor_of(material.model),
         material.dataset.batch(range(2)),
@@ -135,9 +136,9 @@ def leak_certificate(material: Material) -> Picture:
         "certificate.png",
         certificate_png(proof),
         "No future frame is read",
-        "Each frame, each condition and each prediction is disturbed alone; a field is coloured "
-        "where a prediction changes. Future frames are also replaced by noise and by NaN, and "
-        "their gradient is taken.",
+        "Each frame, each condition and each prediction is changed alone; a cell is coloured "
+        "if a prediction changes. Future frames are also replaced by noise and by NaN, and "
+        "their gradient is computed.",
         f"Certificate: {proof.headline}; matrices of what influences which prediction",
         proof.protocol,
         "labkit prove runs/demo",
@@ -155,7 +156,7 @@ def graphs(config: Config) -> Iterator[Picture]:
         "condition_at": model.condition_at,
     }
     c = "c_{t-1}" if model.condition_at == "previous" else "c_t"
-    told = "x_{1:t}, c" if model.posterior_condition else "x_{1:t}"
+    seen = "x_{1:t}, c" if model.posterior_condition else "x_{1:t}"
     prior = (
         r"p_\psi(z_t \mid x_{0:t-1}, c)"
         if given["learned_prior"]
@@ -165,23 +166,23 @@ def graphs(config: Config) -> Iterator[Picture]:
         rf"$h_{{t-1}} = \mathrm{{Enc}}(x_{{t-1}}),\quad g_t = \mathrm{{LSTM}}_\theta(h_{{t-1}}, {c}"
         r", z_t),\quad \hat{x}_t = \mathrm{Dec}(g_t, \mathrm{skips})$"
     )
-    posterior = rf"$z_t \sim q_\phi(z_t \mid {told})$"
+    posterior = rf"$z_t \sim q_\phi(z_t \mid {seen})$"
     kinds = (
         (
             "graph_prediction",
             "prior",
             "A prediction, unrolled",
             [step, rf"context: {posterior};   after it: $z_t \sim {prior}$"],
-            "Each predicted frame is fed back to make the next, and z is drawn from the prior. No "
-            "true frame after the context is in the graph.",
+            "Each predicted frame is the input of the next step, and z is sampled from the prior. "
+            "No true frame after the context is in the graph.",
         ),
         (
             "graph_training",
             "posterior",
             "A training rollout with teacher forcing, unrolled",
             [step, rf"{posterior};   KL$(q_\phi \,\Vert\, p)$ with ${prior}$"],
-            "The true frame is fed back. Free-running ones feed back the predicted one instead; "
-            "z comes from the posterior, which sees the target, either way.",
+            "The input is the true frame; in a free-running rollout it is the predicted frame. In "
+            "both cases z comes from the posterior, which sees the target.",
         ),
     )
     for file, z, title, notes, text in kinds:
@@ -191,15 +192,14 @@ def graphs(config: Config) -> Iterator[Picture]:
             figure_svg(model_graph(title, notes, **how)),
             title,
             f"{text} Dashed arrows are inference, full ones generation.",
-            f"{title}: a column a time step, frames and conditions below, predictions above",
-            "2 -> 3 frames are drawn; skip connections, prior and conditions as in the run's "
-            "settings",
+            f"{title}: one column per time step, frames and conditions below, predictions above",
+            "2 -> 3 frames; skip connections, prior and conditions as in the run's settings",
             f"labkit.views.model_graph(title, notes, {_arguments(how)})",
         )
 
 
 def _arguments(given: dict[str, Any]) -> str:
-    """As they stand in a call of `unrolled_graph`, those left out that are its own."""
+    """The arguments of a call, without the defaults of `unrolled_graph`."""
     own = {name: each.default for name, each in signature(unrolled_graph).parameters.items()}
     return ", ".join(
         f"{name}={json.dumps(value) if isinstance(value, str) else value}"

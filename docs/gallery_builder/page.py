@@ -19,18 +19,18 @@ from labkit.views.gif import in_256_colours
 PAGE, FOLDER, ANIMATION = "gallery.md", "gallery", "demo.gif"
 
 CLIPS = 32
-"""test clips simulated for the pictures; the first ones are shown, and none is chosen"""
+"""number of test clips simulated for the pictures; the first ones are shown"""
 
 HEAD = """\
 # Gallery
 
-The pictures that labkit makes of one run: here of `{run}`, a run of `labkit demo`. `make gallery`
-makes this page and its pictures anew, from that run's files and from {clips} test clips that it
-simulates on the spot. Nothing was chosen: where clips are shown, they are the first of the split.
+The pictures that labkit draws of one run: here of `{run}`, a run of `labkit demo`. `make gallery`
+writes this page and its pictures from that run's files and from {clips} simulated test clips.
+Where clips are shown, they are the first of the split; none was selected.
 
-Frames are enlarged by repeating pixels. Colours are told apart with any common form of colour
-blindness, and a series has the same one in every picture. The pictures of this page are reduced to
-256 colours, to be small; the functions beside them are not.
+Frames are enlarged by repeating pixels. The colours can be distinguished with any common form of
+colour blindness, and a series has the same colour in every picture. The pictures of this page are
+reduced to 256 colours to keep the files small; the functions below them return all colours.
 """
 
 
@@ -43,41 +43,42 @@ def write_gallery(
         run: the folder of a finished and evaluated run.
         out: the folder of the page.
         clips: test clips to simulate.
-        experiment: a folder in `out` that holds an experiment's comparison; left out, there is
-            none to show.
+        experiment: a folder in `out` with an experiment's comparison; "" for none.
+
     Returns:
         the page.
+
     Raises:
-        RunError: the run, its history or its evaluation, or the comparison, is not there or
-            cannot be read.
+        RunError: the run, its history, its evaluation or the comparison is missing or cannot
+            be read.
         LabkitError: a file cannot be written.
     """
     run, out = Path(run), Path(out)
-    made = list(pictures(run, clips))
+    drawn = list(pictures(run, clips))
     if experiment:
-        made.append(curves.side_by_side(out / experiment))
-    for picture in made:
+        drawn.append(curves.side_by_side(out / experiment))
+    for picture in drawn:
         small = in_256_colours(picture.data) if picture.file.endswith(".png") else picture.data
         write_whole(out / place_of(picture), small)
         for name, data in picture.more.items():
             write_whole(out / FOLDER / name, data)
     page = out / PAGE
-    write_whole(page, page_text(made, HEAD.format(run=run.name, clips=clips)))
+    write_whole(page, page_text(drawn, HEAD.format(run=run.name, clips=clips)))
     return page
 
 
 def pictures(run: Path | str, clips: int = CLIPS) -> Iterator[Picture]:
-    """Makes them one after the other, the animated one first.
+    """Draws the pictures one after the other, the animation first.
 
     Args:
         run: the folder of a finished and evaluated run.
         clips: test clips to simulate.
     Raises:
-        RunError: the run, its history or its evaluation is not there or cannot be read.
+        RunError: the run, its history or its evaluation is missing or cannot be read.
     """
     run = Path(run)
     model, config = load_model(run)
-    told = curves.stored_evaluation(run)
+    evaluation = curves.stored_evaluation(run)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         root = Path(folder) / "simulated"
         simulate_pack(root, config.seed, {"test": clips}, progress=False)
@@ -92,7 +93,7 @@ def pictures(run: Path | str, clips: int = CLIPS) -> Iterator[Picture]:
         yield from strips.strips_and_scrubber(with_clips)
         yield strips.control_strip(control)
         yield strips.plans(with_clips)
-        yield curves.scores(told)
+        yield curves.scores(evaluation)
         yield curves.training(run, config)
         yield curves.schedules()
         yield inside.deviation(with_clips)
@@ -102,14 +103,14 @@ def pictures(run: Path | str, clips: int = CLIPS) -> Iterator[Picture]:
 
 
 def place_of(picture: Picture) -> str:
-    """Where a picture lies, seen from the page."""
+    """The path of a picture relative to the page."""
     return picture.file if picture.file == ANIMATION else f"{FOLDER}/{picture.file}"
 
 
-def page_text(made: Iterable[Picture], head: str) -> str:
-    """The page in Markdown: a section a picture."""
+def page_text(drawn: Iterable[Picture], head: str) -> str:
+    """The page in Markdown: one section for each picture."""
     parts = [head]
-    for picture in made:
+    for picture in drawn:
         fence = "sh" if picture.command.startswith("labkit ") else "python"
         protocol = picture.protocol[0].upper() + picture.protocol[1:]
         parts.append(

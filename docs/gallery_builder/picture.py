@@ -1,4 +1,4 @@
-"""What the gallery is made of: a picture with its words, and a run with clips to try it on."""
+"""A picture of the gallery with its texts; the run and the clips that pictures are drawn from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labkit.model import VideoCVAE
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, and what must stand beside it."""
+    """A picture and its texts."""
 
     file: str
     """its name"""
@@ -21,24 +21,24 @@ class Picture:
     text: str
     """what it shows, one or two sentences"""
     alt: str
-    """the same for who cannot see it, one sentence"""
+    """the same for readers who cannot see it, one sentence"""
     protocol: str
-    """how what it shows was made: data, frames in and out, samples"""
+    """how it was measured: data, frames in and out, samples"""
     command: str
-    """what makes such a picture of a run or of one's own arrays"""
+    """the command or call that draws such a picture"""
     more: dict[str, bytes] = field(default_factory=dict)
     """files that belong to it, by name"""
 
 
 @dataclass(frozen=True)
 class Material:
-    """A run, and clips to try it on."""
+    """A run, and clips to predict."""
 
     run: Path
     model: VideoCVAE
     config: Config
     dataset: ClipDataset
-    """test clips that are simulated on the spot"""
+    """simulated test clips"""
 
     @property
     def n_past(self) -> int:
@@ -47,7 +47,7 @@ class Material:
 
     @property
     def task(self) -> str:
-        """What is predicted of what, in a few words."""
+        """The task in a few words."""
         data = self.config.data
         return f"{data.n_past} -> {data.n_future} frames, free-running"
 

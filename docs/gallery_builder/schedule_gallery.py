@@ -1,4 +1,4 @@
-"""Every schedule there is, computed and drawn: KL weight, teacher-forcing ratio, learning rate."""
+"""Every schedule, computed and drawn: KL weight, teacher-forcing ratio, learning rate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Panel = Mapping[str, np.ndarray]
 def every_schedule(
     epochs: int = 300, points: int = 600
 ) -> tuple[dict[str, dict[str, dict[str, np.ndarray]]], Float[np.ndarray, " points"]]:
-    """Every schedule there is, with the course's lengths, as arrays to draw.
+    """Every schedule with the course's lengths, as arrays to draw.
 
     Args:
         epochs: length of the training.
@@ -80,7 +80,7 @@ def schedule_figure(
     rows: Mapping[str, Mapping[str, Panel]],
     epochs: Float[np.ndarray, " points"],
 ) -> LabFigure:
-    """Every schedule as a small panel; a row of them for each quantity that follows one.
+    """Draws every schedule in a small panel, with one row of panels for each quantity.
 
     Args:
         rows: by quantity ("kl_weight", "teacher_forcing_ratio", "learning_rate"), panels by
@@ -90,7 +90,7 @@ def schedule_figure(
 
     Returns:
         figure with a row a quantity, on one scale within the row, and one legend for the
-        lines that are told apart by colour and dashes.
+        lines with their own colour and dashes.
 
     Raises:
         ShapeError: there is no panel, or a line has another length than `epochs`.
@@ -147,7 +147,9 @@ def _draw(
 def _check(rows: Mapping[str, Mapping[str, Panel]], points: int) -> None:
     panels = [panel for row in rows.values() for panel in row.values()]
     if not panels or not all(panels) or not all(rows.values()):
-        raise ShapeError("a gallery needs a row, each row a panel, and each panel a line")
+        raise ShapeError(
+            "the figure needs at least one row, one panel in each row, and one line in each panel"
+        )
     lengths = {np.shape(values) for panel in panels for values in panel.values()}
     if lengths != {(points,)} or not points:
         raise ShapeError(f"every line must have a value a point of time, {points}, not {lengths}")

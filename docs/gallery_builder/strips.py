@@ -1,4 +1,4 @@
-"""Pictures made of frames: the animation, strips, other actions, several plans."""
+"""The gallery's pictures of frames: the animation, strips, other actions, several plans."""
 
 from __future__ import annotations
 
@@ -13,46 +13,45 @@ from labkit.evaluation.controllability import Controllability
 from labkit.views import filmstrip, futures_of_plans, gif_bytes, plan, png_bytes, scrub
 
 IN_GIF = 2
-"""clips in the animated picture"""
+"""number of clips in the animation"""
 
 
 def animation(material: Material, control: Controllability) -> Picture:
-    """The first clips under each other: the GIF's "clips" are stacks of them."""
-    rows = {name: _stacked(films) for name, films in _named(control).items()}
+    """The first clips, one above the other."""
+    rows = {name: _stacked(clips) for name, clips in _named(control).items()}
     return Picture(
         "demo.gif",
         gif_bytes(rows, scale=2, n_past=control.n_past, fps=4),
-        "Truth, prediction, and the same past with other actions",
-        f"The first {IN_GIF} test clips, not chosen ones. Left: what happened, and what the model "
-        "makes of the first frames and the robot's actions. Right: from the same frames the robot "
-        "is told something else; what the simulator then does, and what the model predicts.",
-        "Animation: two clips, each as it happened, as predicted, and the same two with other "
-        "actions",
+        "Truth, prediction, and the same context with other actions",
+        f"The first {IN_GIF} test clips, not selected. Left: true frames and prediction. "
+        "Right: the same first frames with other actions, as simulated and as predicted.",
+        "Animation: two clips, true and predicted, and the same two with other actions, simulated "
+        "and predicted",
         _without_scores(control),
         "labkit.views.gif_bytes(rows, scale=2, n_past=2, fps=4)",
     )
 
 
 def _named(control: Controllability) -> dict[str, np.ndarray]:
-    """The examples, under the names that have a colour and a label of their own."""
+    """The examples, renamed to the series that have their own colour and label."""
     own = {"what happened": "truth", "predicted": "prediction"}
-    return {own.get(name, name): films for name, films in control.examples.items()}
+    return {own.get(name, name): clips for name, clips in control.examples.items()}
 
 
 def _without_scores(control: Controllability) -> str:
-    """Its protocol, less how PSNR is averaged: none is shown."""
+    """Its protocol, without the part on PSNR."""
     return control.protocol.partition("; PSNR")[0]
 
 
-def _stacked(films: np.ndarray, gap: int = 1) -> np.ndarray:
+def _stacked(clips: np.ndarray, gap: int = 1) -> np.ndarray:
     """(K, T, 3, H, W) -> (T, 3, K * (H + gap) - gap, W), white between them."""
-    white = np.full((*films.shape[1:3], gap, films.shape[-1]), 255, np.uint8)
-    parts = [part for film in films for part in (film, white)]
+    white = np.full((*clips.shape[1:3], gap, clips.shape[-1]), 255, np.uint8)
+    parts = [part for clip in clips for part in (clip, white)]
     return np.concatenate(parts[:-1], axis=2)
 
 
 def strips_and_scrubber(material: Material) -> Iterator[Picture]:
-    """The first clip at every time step, and the second under the slider."""
+    """The first clip at every time step, and the second with the slider."""
     evaluation = evaluate(
         material.model,
         material.dataset,
@@ -64,7 +63,7 @@ def strips_and_scrubber(material: Material) -> Iterator[Picture]:
     )
     n_past = material.n_past
     first, second = (
-        {name: films[number] for name, films in evaluation.examples.items()} for number in (0, 1)
+        {name: clips[number] for name, clips in evaluation.examples.items()} for number in (0, 1)
     )
     truth = first["truth"]
     repeated = truth[np.minimum(np.arange(len(truth)), n_past - 1)]
@@ -76,8 +75,8 @@ def strips_and_scrubber(material: Material) -> Iterator[Picture]:
         "strip.png",
         png_bytes(filmstrip({**first, "repeat_last": repeated}, n_past=n_past)),
         "Every time step",
-        "The posterior's reconstruction has seen the frames it makes: it is an upper reference and "
-        "no prediction. Under it the simplest rival.",
+        "The posterior's reconstruction has seen its target: it is an upper reference, not a "
+        "prediction. Below it the simplest baseline.",
         "Film strip of a test clip: ground truth, prediction, posterior reconstruction, repeated "
         "last frame",
         said,
@@ -88,11 +87,11 @@ def strips_and_scrubber(material: Material) -> Iterator[Picture]:
         "scrubber.png",
         png_bytes(filmstrip(second, scale=1, n_past=n_past)),
         "The scrubber",
-        "In a notebook the same rows lie under a slider: play, step with the arrow keys, the PSNR "
-        "of the frame shown, differences. This is what is left of it where no script may run. "
-        "[scrubber.html](gallery/scrubber.html) is the page that `to_html` makes of it: "
-        "download it and open it; it needs no network.",
-        "Film strip that stands for the scrubber where no script may run",
+        "In a notebook the rows have a slider, a play button, the PSNR of the current frame and "
+        "differences. The picture is what is shown where scripts are not allowed. "
+        "[scrubber.html](gallery/scrubber.html) is the page that `to_html` writes: download and "
+        "open it; it needs no network.",
+        "Film strip that is shown instead of the scrubber where scripts are not allowed",
         said,
         'labkit.views.scrub(rows, n_past=2).save_html("scrubber.html")',
         {"scrubber.html": scrubber.to_html("Second test clip").encode()},
@@ -101,15 +100,14 @@ def strips_and_scrubber(material: Material) -> Iterator[Picture]:
 
 def control_strip(control: Controllability) -> Picture:
     """The first clip with its own actions and with others."""
-    rows = {name: films[0] for name, films in _named(control).items()}
+    rows = {name: clips[0] for name, clips in _named(control).items()}
     return Picture(
         "control.png",
         png_bytes(filmstrip(rows, n_past=control.n_past)),
-        "Same past, other actions",
-        "The clip's scene is simulated again with the actions of another clip. What the model "
-        "predicts for them is held against what they really do. `labkit control RUN` measures it, "
-        "and draws such a strip.",
-        "Film strip: what happened and its prediction, what other actions do and its prediction",
+        "Same context, other actions",
+        "The clip is simulated again with the actions of another clip and compared with the "
+        "prediction for these actions. `labkit control RUN` measures this and draws such a strip.",
+        "Film strip: true frames, prediction, simulation and prediction of other actions",
         _without_scores(control),
         "labkit.views.filmstrip(rows, n_past=2)",
     )
@@ -129,12 +127,11 @@ def plans(material: Material) -> Picture:
     return Picture(
         "plans.png",
         png_bytes(filmstrip(rows, scale=1, n_past=material.n_past, steps=steps)),
-        "One past, four plans",
-        "The arm is told to go left, right, away from the camera and near to it, with one draw of "
-        "z; under each prediction what the simulator does. Some of the steps are shown.",
+        "One context, four plans",
+        "The arm moves left, right, away from the camera and near to it, with one sample of z. "
+        "Below each prediction is its simulation. Some of the steps are shown.",
         "Film strip: four plans for the arm, each predicted and simulated",
         f"{material.task}, one sample from the prior, the same z for each plan; the first "
-        "clip of the simulated test split; "
-        "the gripper's positions are those the plan asks for",
+        "clip of the simulated test split; the gripper's positions are computed from the plan",
         "labkit.views.futures_of_plans(model, clip, plans)",
     )

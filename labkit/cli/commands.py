@@ -1,8 +1,7 @@
-"""The commands, each a dataclass: its fields are its options, `run` does the work. Those on data
-are in `data_commands`.
+"""The commands `demo`, `train`, `predict` and `doctor`.
 
-The text under a field is the option's help. What is heavy to import is imported in `run`, so
-that help and mistakes answer at once.
+A command is a dataclass: its fields are its options, the text under a field is the option's help,
+`run` does the work. Slow imports are inside `run`, so that help and mistakes answer at once.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from labkit.presets import PRESETS
 
 @dataclass(frozen=True)
 class Demo:
-    """The whole path: simulate clips, train the demo preset on them, evaluate, report.
+    """The whole lab in one command: simulate clips, train the demo preset, evaluate, report.
 
-    The number of updates is fixed, so the result does not depend on the machine's speed.
-    Clips that are already simulated are used again. The last line says where to look.
+    The number of updates is fixed, so the result does not depend on the machine's speed. Clips that
+    are already simulated are used again. The last line names the report.
     """
 
     out: Path = Path("runs/demo")
@@ -33,13 +32,13 @@ class Demo:
     data: Path = Path("data/simulated")
     """folder of the simulated clips"""
     minutes: Annotated[float | None, arg(metavar="M")] = None
-    """stop training after so many minutes; the same command goes on from there"""
+    """stop training after M minutes; the same command goes on from there"""
     seed: int = 1
-    """seed of the clips, the weights and every draw"""
+    """seed of the clips, the weights and every random draw"""
     workers: Annotated[int | None, arg(metavar="N")] = None
-    """processes that simulate; one a core if left out"""
+    """processes that simulate; one per core if left out"""
     progress: Flag = True
-    """switch the progress bars off"""
+    """show no progress bars"""
 
     def run(self) -> None:
         from labkit.demo import run_demo
@@ -60,13 +59,13 @@ class Train:
 
     For instance: labkit train demo --training.epochs 40 --data.root data/real --out runs/real
 
-    Ctrl-C, or a cluster's SIGTERM, ends it after the update it is at, with everything saved; after
-    a power cut it goes on from the last checkpoint. With --resume the same command, given again,
-    ends in the same weights and history as if nothing had happened.
+    Ctrl-C, or SIGTERM from a cluster, ends the training after the current update and saves
+    everything. The same command with --resume goes on and ends with the same weights and history.
+    After a power cut it goes on from the last checkpoint.
 
     Several GPUs: torchrun --nproc-per-node 8 -m labkit train course --training.batch-size 96
 
-    The defaults shown below are those of PRESET (labkit train course --help shows course's).
+    The defaults below are those of PRESET: labkit train course --help shows those of course.
     """
 
     preset: Annotated[Positional[Literal[tuple(PRESETS)]], arg(metavar="PRESET")] = "demo"  # type: ignore[valid-type]
@@ -74,16 +73,16 @@ class Train:
     out: Annotated[Path | None, arg(metavar="RUN")] = None
     """folder of the run; runs/PRESET if left out"""
     resume: Flag = False
-    """go on with the run in RUN, with the settings it was begun with; from the start, where it has
-    no checkpoint yet. The number of processes may be another one"""
+    """go on with the run in RUN, with its own settings; without a checkpoint it starts anew. The
+    number of processes may differ"""
     minutes: Annotated[float | None, arg(metavar="M")] = None
-    """stop after so many minutes; --resume goes on from there"""
+    """stop after M minutes; --resume goes on from there"""
     device: Annotated[Literal["cpu", "cuda", "mps"] | None, arg(metavar="NAME")] = None
-    """cpu, cuda or mps; the fastest there is if left out"""
+    """cpu, cuda or mps; the fastest one available if left out"""
     progress: Flag = True
-    """switch the progress bar off"""
+    """show no progress bar"""
     tensorboard: Flag = True
-    """write no curves and pictures for TensorBoard (they go into RUN/tensorboard)"""
+    """write no curves and pictures for TensorBoard into RUN/tensorboard"""
     config: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
     @property
@@ -109,7 +108,7 @@ class Train:
             progress=self.progress,
             device=self.device,
             callbacks=[TensorBoard(self.folder)] if self.tensorboard and speaks() else [],
-            tell=_tell,
+            report=_tell,
         )
         if speaks():
             print(f"{self.folder} is trained; next: labkit evaluate {self.folder}")
@@ -117,7 +116,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Predict:
-    """Predict one clip with a run's model, and write it as a GIF beside what happened."""
+    """Predict one clip with a run's model, and write a GIF: the true frames and the prediction."""
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """folder of the run"""
@@ -127,7 +126,7 @@ class Predict:
     """file to write"""
 
     def run(self) -> None:
-        from labkit.reporting.evaluate_run import predict_clip
+        from labkit.reporting.predict_clip import predict_clip
 
         require_run(self.folder)
         predict_clip(self.folder, self.clip, self.out)
@@ -136,7 +135,7 @@ class Predict:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what is installed, what the lab would run on, and what optional thing is absent."""
+    """Show the installed versions, the device the lab would use, and missing optional parts."""
 
     def run(self) -> None:
         from labkit.doctor import diagnose, render
@@ -145,7 +144,7 @@ class Doctor:
 
 
 def _tell(line: str) -> None:
-    """Prints a line at once, so that it stands above a progress bar."""
+    """Prints a line at once, above a progress bar."""
     print(line, flush=True)
 
 
@@ -155,5 +154,5 @@ def require_run(folder: Path) -> None:
         raise RunError(
             "not the folder of a run: it has no config.json",
             file=folder,
-            hint="labkit train makes one",
+            hint="labkit train writes one",
         )

@@ -1,4 +1,4 @@
-"""The commands that hold runs side by side: those that are there, and those a question needs."""
+"""The commands `compare` (existing runs) and `experiment` (runs that answer a question)."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ ASKED = ("annealing", "teacher-forcing", "condition", "prior", "skip")
 
 @dataclass(frozen=True)
 class Compare:
-    """Hold runs side by side: curves, figures with intervals, paired differences with a test.
+    """Compare runs: curves, scores with intervals, paired differences with a significance test.
 
     Each run must have been evaluated (labkit evaluate RUN), all by the same protocol on the same
-    clips. Writes comparison.html, comparison.png and comparison.json. The intervals are over
-    clips: they tell which of these weights are better. Which way of training is better takes
-    several seeds: labkit experiment.
+    clips. Writes comparison.html, comparison.png and comparison.json. The intervals are over clips:
+    they compare these weights. To compare ways of training, use several seeds: labkit experiment.
     """
 
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN")] = ()
     """folders of the runs, two or more"""
     protocol: Annotated[str, arg(metavar="NAME")] = "frame"
-    """whose evaluations to take"""
+    """protocol of the evaluations to compare"""
     out: Annotated[Path, arg(metavar="DIR")] = Path("runs/comparison")
     """folder to write"""
 
     def run(self) -> None:
         from labkit.experiments.comparison import compared
-        from labkit.experiments.evaluated_run import names_of, read_judged
+        from labkit.experiments.evaluated_run import names_of, read_evaluated_run
         from labkit.experiments.page import write_page
 
         named = names_of(self.folders)
         comparison = compared(
-            {name: [read_judged(each, self.protocol)] for name, each in named.items()}
+            {name: [read_evaluated_run(each, self.protocol)] for name, each in named.items()}
         )
         words = ["labkit", "compare", *(folder.as_posix() for folder in self.folders)]
         words += _options(self, protocol="frame", out=Path("runs/comparison"))
@@ -56,7 +55,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Answer a question by training: every choice, several seeds, the same budget, one page.
+    """Answer a question by training: every choice, several seeds, the same budget, one report.
 
     annealing: KL weight cyclical, monotonic, or none (the course's kl_anneal_type).
     teacher-forcing: ratio 1 throughout, decayed from 1 to 0, or 0.
@@ -64,47 +63,47 @@ class Experiment:
     prior: learned, or fixed.
     skip: from which frame the skip connections come.
 
-    Ended at any moment, it goes on when the same command is given again; a training that fails
-    is told, and the others go on (exit code 1). More seeds may be added later.
+    It can be stopped at any time; the same command goes on. A training that fails is reported, and
+    the others go on (exit code 1). More seeds can be added later.
     """
 
     question: Annotated[Positional[Literal[ASKED]], arg(metavar="QUESTION")]  # type: ignore[valid-type]
     """annealing, teacher-forcing, condition, prior or skip"""
     preset: Annotated[Literal[tuple(PRESETS)], arg(metavar="NAME")] = "demo"  # type: ignore[valid-type]
-    """what all trainings have in common: demo, smoke, course, ..."""
+    """the settings that all trainings share: demo, smoke, course, ..."""
     data: Annotated[Path | None, arg(metavar="ROOT")] = None
     """folder of the data set; the preset's if left out"""
     seeds: Annotated[int, arg(metavar="N")] = 3
-    """trainings of each choice"""
+    """number of trainings of each choice"""
     epochs: Annotated[int | None, arg(metavar="N")] = None
     """epochs of each training; the preset's if left out"""
     updates: Annotated[int | None, arg(metavar="N")] = None
-    """weight updates of each training in all; the preset's if left out"""
+    """all weight updates of each training; the preset's if left out"""
     jobs: Annotated[int | None, arg(metavar="N")] = None
-    """trainings at once; as many as the cores carry if left out, or one a GPU"""
+    """trainings that run at once; if left out, one per GPU, or as many as the cores allow"""
     threads: Annotated[int | None, arg(metavar="N")] = None
-    """threads of each; the cores are shared out if left out"""
+    """threads of each training; an equal share of the cores if left out"""
     protocol: Annotated[str, arg(metavar="NAME")] = "frame"
-    """how they are judged: frame, course, long, svg, or best-of-N"""
+    """evaluation protocol: frame, course, long, svg, or best-of-N"""
     clips: Annotated[int, arg(metavar="N")] = 256
-    """test clips they are judged on, or all where there are less"""
+    """number of test clips to evaluate; all if there are fewer"""
     samples: Annotated[int, arg(metavar="N")] = 2
-    """futures of each clip from which the spread between samples is measured"""
+    """sampled futures of each clip, to measure the diversity of samples"""
     lpips: Literal["alex", "vgg", "both", "none"] = "none"
-    """measure LPIPS too, where its weights are at hand"""
+    """measure LPIPS too, if its weights are installed"""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """folder of the runs and the page; runs/experiments/QUESTION if left out"""
     progress: Flag = True
-    """switch the progress bar off"""
+    """show no progress bar"""
 
-    interrupted = "stopped; the same command, given again, goes on"
+    interrupted = "stopped; the same command goes on from here"
 
     def run(self) -> int:
         import torch
 
         from labkit.experiments.experiment import run_experiment
         from labkit.experiments.questions import budgeted
-        from labkit.experiments.training import Judging
+        from labkit.experiments.training import EvaluationOptions
 
         base = budgeted(preset(self.preset), self.epochs, self.updates)
         if self.data is not None:
@@ -120,7 +119,7 @@ class Experiment:
             at_once=(torch.cuda.device_count() or None) if self.jobs is None else self.jobs,
             threads=self.threads,
             cores=usable_cores(),
-            judging=Judging(self.protocol, self.clips, self.samples, networks),  # type: ignore[arg-type]
+            evaluation=EvaluationOptions(self.protocol, self.clips, self.samples, networks),  # type: ignore[arg-type]
             progress=self.progress,
             tell=lambda line: print(line, flush=True),
         )
@@ -131,7 +130,7 @@ class Experiment:
 
     @property
     def command(self) -> str:
-        """What was typed, without what only suits the machine."""
+        """The command as typed, without the options for this machine."""
         hidden = {"question", "jobs", "threads", "progress"}
         defaults = {
             item.name: item.default for item in dataclasses.fields(self) if item.name not in hidden

@@ -1,6 +1,6 @@
-"""The commands `labkit data ...`, from an address on the net to a pack that can be trained on.
+"""The commands `labkit data ...`: from a download to a pack for training.
 
-Where a command can be interrupted and gone on with, `interrupted` says what that means for it.
+`interrupted` is the message after Ctrl-C, for a command that can go on later.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from labkit.errors import LabkitError
 
 @dataclass(frozen=True)
 class Simulate:
-    """Make clips of a simulated robot table.
+    """Simulate clips of a robot arm that pushes objects on a table.
 
-    A clip is a function of the seed and its number alone: any number of processes makes the
-    same bytes, and the three splits never share a clip. A pack that is already there is kept.
+    A clip depends on the seed and its number alone: any number of processes writes the same bytes,
+    and no clip is in two splits. A pack that already exists is used again.
     """
 
     out: Annotated[Positional[Path], arg(metavar="OUT")] = Path("data/simulated")
     """folder to write"""
     layout: Literal["pack", "course"] = "pack"
-    """one memory-mapped file a split, or the course's folders with one PNG a frame"""
+    """pack: one memory-mapped file per split; course: folders with one PNG per frame"""
     train: int = 2048
     """clips in the training split"""
     validate: int = 256
@@ -38,9 +38,9 @@ class Simulate:
     seed: int = 1
     """seed of the clips"""
     workers: Annotated[int | None, arg(metavar="N")] = None
-    """processes; one a core if left out"""
+    """processes; one per core if left out"""
     progress: Flag = True
-    """switch the progress bars off"""
+    """show no progress bars"""
 
     def run(self) -> None:
         from labkit.data.layout import write_split
@@ -60,11 +60,10 @@ class Simulate:
 
 @dataclass(frozen=True)
 class Download:
-    """Fetch BAIR's official records: the test clips alone, or all of them.
+    """Download BAIR's official records: the test clips alone, or all clips.
 
     bair-test is one file of 256 clips, bair one archive of 32 GB. Size and free disk space are
-    said first. What was broken off goes on where it stopped, and a file that is complete has
-    been checked.
+    shown first. An interrupted download goes on where it stopped. A complete file is checked.
     """
 
     what: Annotated[Positional[Literal["bair-test", "bair"]], arg(metavar="WHAT")]
@@ -72,9 +71,9 @@ class Download:
     out: Annotated[Path, arg(metavar="DIR")] = Path("data")
     """folder to write"""
     url: Annotated[str | None, arg(metavar="URL")] = None
-    """another address of the same file"""
+    """download the same file from this address"""
     progress: Flag = True
-    """switch the progress bars off"""
+    """show no progress bars"""
 
     interrupted: ClassVar[str] = "interrupted; the same command goes on where it stopped"
 
@@ -87,7 +86,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Convert:
-    """Turn clips of another format into a pack, or into the course's folders.
+    """Convert clips of another format to a pack, or to the course's folders.
 
     SOURCE is one of BAIR's official files (.tfrecords), a folder of them, or the .tar with all
     of them, which need not be unpacked; or one clip as an .npz with the arrays aux1_image
@@ -97,15 +96,15 @@ class Convert:
     source: Annotated[Positional[Path], arg(metavar="SOURCE")]
     """file or folder to read"""
     out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """folder to write; a pack that is there stays until the new one is complete"""
+    """folder to write; an old pack is replaced when the new one is complete"""
     layout: Flag = False
-    """write the course's folders, with one PNG a frame, instead of a pack"""
+    """write the course's folders with one PNG per frame, instead of a pack"""
     camera: Literal["aux1", "main"] = "aux1"
     """camera of the official records; the course uses aux1"""
     workers: Annotated[int | None, arg(metavar="N")] = None
-    """processes; if left out, one a core where there is enough to do"""
+    """processes; at most one per core if left out"""
     progress: Flag = True
-    """switch the progress bar off"""
+    """show no progress bar"""
 
     interrupted: ClassVar[str] = "interrupted; the same command goes on where it stopped"
 
@@ -125,10 +124,10 @@ class Convert:
 
 @dataclass(frozen=True)
 class Check:
-    """Read every clip of a data set; say what it holds, and name each fault and how to fix it.
+    """Read every clip of a data set; report its contents, each fault, and how to fix it.
 
-    The exit code is 1 where something is unusable. With --fix a repaired copy is written and
-    checked as well, and the exit code is the copy's; ROOT itself is never touched.
+    The exit code is 1 if something cannot be used. With --fix a repaired copy is written and
+    checked too, and the exit code is that of the copy. ROOT itself is never changed.
     """
 
     root: Annotated[Positional[Path], arg(metavar="ROOT")]
@@ -138,7 +137,7 @@ class Check:
     resize: Flag = False
     """with --fix: scale frames of another size to 64 x 64"""
     progress: Flag = True
-    """switch the progress bars off"""
+    """show no progress bars"""
 
     def run(self) -> int:
         from labkit.data.check import check
@@ -161,12 +160,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Pack:
-    """Make the memory-mapped copy of a data set that training reads, or find it made."""
+    """Write the memory-mapped copy of a data set that training reads, unless it exists."""
 
     root: Annotated[Positional[Path], arg(metavar="ROOT")]
     """folder with train, validate and test in the course layout, or a zip of it"""
     progress: Flag = True
-    """switch the progress bars off"""
+    """show no progress bars"""
 
     def run(self) -> None:
         from labkit.data.pack import ensure_pack
@@ -178,10 +177,10 @@ class Pack:
 
 
 def cores(asked: int | None) -> int:
-    """The number of processes asked for; one a core where none was.
+    """The number of processes: as given, or one per core.
 
     Raises:
-        LabkitError: less than one was asked for.
+        LabkitError: a number below 1.
     """
     if asked is not None and asked < 1:
         raise LabkitError(f"--workers is {asked}", hint="1 or more, or leave it out")

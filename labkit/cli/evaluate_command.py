@@ -1,4 +1,4 @@
-"""`labkit evaluate`: a run judged by a protocol."""
+"""The command `labkit evaluate`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from labkit.cli.reading import Flag
 class Evaluate:
     """Predict a split's clips with a run's model; write numbers, figures, GIFs, report.html.
 
-    PSNR and SSIM (and LPIPS, where its weights are at hand) of every predicted frame, with
-    intervals over clips, beside repeating the last context frame, the mean of the prior, and
-    posterior reconstructions, which see their target. By region, where the clips have labels.
+    Measures PSNR and SSIM (and LPIPS, if its weights are installed) of every predicted frame, with
+    intervals over clips. For comparison: the last context frame repeated, the prediction with z at
+    the prior's mean, and the posterior's reconstruction, which sees its target. Also by region, if
+    the clips have region labels.
 
     Protocols: frame (2 -> 10 frames, one sample, PSNR over all pixels and channels), course (the
-    same of the first 12 frames, PSNR per channel: what is graded), long (2 -> 28), best-of-N (the
-    best of N samples, chosen by looking at the truth), svg (2 -> 28, best of 100, for models that
-    are told no action).
+    same for the first 12 frames, PSNR per channel: the coursework's grade), long (2 -> 28),
+    best-of-N (the best of N samples, chosen with the true frames), svg (2 -> 28, best of 100, for
+    models without actions).
     """
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
@@ -32,23 +33,23 @@ class Evaluate:
     protocol: Annotated[str, arg(metavar="NAME")] = "frame"
     """frame, course, long, svg, or best-of-N with N from 2 to 100"""
     split: str = "test"
-    """split to predict"""
+    """split to evaluate"""
     clips: Annotated[int | None, arg(metavar="N")] = None
-    """take only the first N clips"""
+    """evaluate only the first N clips"""
     windows: Literal["first", "all"] = "first"
-    """the first window of each clip, as the course does, or every one"""
+    """the first window of each clip, as in the course, or all windows"""
     samples: Annotated[int, arg(metavar="N")] = 5
-    """futures of each clip from which the spread between samples is measured; 1 leaves it out.
-    best-of-N and svg take their own number"""
+    """sampled futures of each clip, to measure the diversity of samples; 1 skips it. best-of-N and
+    svg have their own number"""
     lpips: Literal["alex", "vgg", "both", "none"] = "alex"
-    """the network of LPIPS; vgg takes long on a CPU"""
+    """network of LPIPS; vgg is slow on a CPU"""
     data: Annotated[Path | None, arg(metavar="ROOT")] = None
-    """another data set's folder; the run's own if left out"""
+    """folder of another data set; the run's own if left out"""
     progress: Flag = True
-    """switch the progress bar off"""
+    """show no progress bar"""
 
     def run(self) -> None:
-        from labkit.reporting.evaluate_run import evaluate_run, report_file
+        from labkit.reporting.evaluate_run import evaluate_run
         from labkit.reporting.tables import as_text, sentences, tables_of
 
         require_run(self.folder)
@@ -68,7 +69,7 @@ class Evaluate:
             print(f"\n{as_text(table)}")
         for sentence in sentences(evaluation):
             print(f"\n{_wrapped(sentence)}")
-        print(f"\nLook at {report_file(self.folder, evaluation.name)}")
+        print(f"\nLook at {evaluation.report}")
 
 
 def _wrapped(text: str) -> str:

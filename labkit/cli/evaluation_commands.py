@@ -22,31 +22,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prove:
-    """Prove that a run's predictions read no future frame, or name the leak.
+    """Check that a run's predictions read no future frame, or name the leak.
 
-    Future frames are replaced by noise and by NaN, and their gradient is taken; each frame,
-    condition and prediction is disturbed alone. Writes RUN/certificate.json and
-    RUN/certificate.png; the exit code is 1 where a leak was found. For a predictor of your own:
-    labkit.evaluation.leakage.prove.
+    Future frames are replaced by noise and by NaN, their gradient is computed, and each frame,
+    condition and prediction is changed alone. Writes RUN/certificate.json and RUN/certificate.png.
+    The exit code is 1 if a leak was found. For your own predictor: labkit.evaluation.leakage.prove.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """folder of the run"""
     split: str = "test"
-    """split whose first clips are taken"""
+    """split with the clips"""
     clips: Annotated[int, arg(metavar="N")] = 4
-    """how many; with 2 or more it shows whether a clip depends on others"""
+    """number of clips; 2 or more show whether a prediction depends on other clips"""
     data: Annotated[Path | None, arg(metavar="ROOT")] = None
-    """another data set's folder; the run's own if left out"""
+    """folder of another data set; the run's own if left out"""
     seed: int = 0
     """seed of the predictions and of the noise"""
     progress: Flag = True
-    """switch the progress bars off"""
+    """show no progress bars"""
 
     def run(self) -> int:
         from labkit.evaluation.leakage import predictor_of, prove
         from labkit.files import write_whole
-        from labkit.reporting.evaluate_run import CERTIFICATE, CERTIFICATE_PICTURE, certificate_png
+        from labkit.reporting.certificate import certificate_png
+        from labkit.reporting.run_files import CERTIFICATE, CERTIFICATE_PICTURE
         from labkit.training.checkpoint import WEIGHTS
 
         model, config, dataset = _opened(self.folder, self.split, self.clips, self.data)
@@ -68,26 +68,25 @@ class Prove:
 
 @dataclass(frozen=True)
 class Control:
-    """Measure how a run's predictions follow the actions: same past, other actions.
+    """Measure how a run's predictions follow the actions: same context, other actions.
 
-    On simulated clips each scene is simulated again with another clip's actions, and the
-    prediction is held against that: PSNR, and how far off the gripper is. On any clips: the PSNR
-    that shuffling the conditions costs. Writes RUN/control.json, and on simulated clips
-    RUN/control.png.
+    A simulated clip is simulated again with another clip's actions and compared with the
+    prediction: PSNR, and the error of the gripper's position. On all clips: the PSNR that is lost
+    with shuffled conditions. Writes RUN/control.json, and for simulated clips RUN/control.png.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """folder of the run"""
     split: str = "test"
-    """split whose first clips are taken"""
+    """split with the clips"""
     clips: Annotated[int, arg(metavar="N")] = 64
-    """how many"""
+    """number of clips"""
     data: Annotated[Path | None, arg(metavar="ROOT")] = None
-    """another data set's folder; the run's own if left out"""
+    """folder of another data set; the run's own if left out"""
     seed: int = 0
     """seed of the predictions and of the shuffling"""
     progress: Flag = True
-    """switch the progress bar off"""
+    """show no progress bar"""
 
     def run(self) -> None:
         from labkit.evaluation.controllability import controllability
@@ -98,8 +97,8 @@ class Control:
         result = controllability(
             model, dataset, clips=self.clips, seed=self.seed, progress=self.progress
         )
-        told = json.dumps(result.summary(), indent=1, allow_nan=False)
-        write_whole(self.folder / "control.json", told + "\n")
+        summary = json.dumps(result.summary(), indent=1, allow_nan=False)
+        write_whole(self.folder / "control.json", summary + "\n")
         print(result.text())
         if result.simulated:
             rows = {name: frames[0] for name, frames in result.examples.items()}
@@ -117,7 +116,7 @@ def _opened(
 
     require_run(folder)
     if clips < 1:
-        raise LabkitError(f"--clips is {clips}: nothing to judge", hint="give 1 or more")
+        raise LabkitError(f"--clips is {clips}: no clip to evaluate", hint="give 1 or more")
     model, config = load_model(folder)
     where = config.data if data is None else dataclasses.replace(config.data, root=data.as_posix())
     return model, config, ClipDataset.from_config(where, split, windows="first")

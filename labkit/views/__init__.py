@@ -1,5 +1,5 @@
-"""Arrays in, pictures out. Nothing here reads a run folder; only the pilot, and the futures of one
-past, run a model, which they are handed."""
+"""Arrays in, pictures out. Nothing here reads a run's folder. Only the pilot and `futures` run a
+model; the caller passes it."""
 
 from labkit.frames import to_uint8
 from labkit.views.figures import figure_png, psnr_over_time, schedules, training_curves

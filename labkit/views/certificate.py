@@ -1,4 +1,4 @@
-"""A proof against leaks as one picture: who reaches whom, and the verdicts."""
+"""A leakage certificate as one picture: which frame influences which prediction, and the checks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from labkit.views import style
 from labkit.views.figures import LabFigure
 
 FINE, WRONG = style.BLUE, style.VERMILION
-"""an influence that may be, and one that must not"""
+"""an allowed influence, and a forbidden one"""
 _MARKS = {"passed": ("\N{CHECK MARK}", style.GREEN), "failed": ("\N{BALLOT X}", WRONG)}
 _PALEST = 0.3
-"""strength of the smallest influence's colour; the largest has 1, none at all is white"""
+"""colour strength of the smallest influence; the largest has 1, and no influence is white"""
 
 
 def certificate(
@@ -39,21 +39,21 @@ def certificate(
 
     Args:
         frames: row t, column t' - n_past: how much prediction t' changes when frame t alone is
-            replaced by noise; exactly 0 is no influence, infinite an unlimited one.
-        conditions: the same of the conditions of frame t.
-        feedback: row t - n_past: the same of predicted frame t, on its way to the next step; None
-            where that was not seen.
+            replaced by noise; exactly 0 is no influence, infinity an unlimited one.
+        conditions: the same for the condition of frame t.
+        feedback: row t - n_past: the same for predicted frame t, as the input of the next step.
+            None where it could not be measured.
         n_past: number of context frames.
-        headline: the verdict in a few words.
-        trials: (name, "passed" or "failed" or "not applicable", what came of it).
-        findings: (the leak's name, what happens and its hint).
-        protocol: one sentence that says what was proved.
+        headline: the result in a few words.
+        trials: (name, "passed" or "failed" or "not applicable", what was measured).
+        findings: (name of the leak, what happens, with a hint).
+        protocol: one sentence that says what was checked.
 
     Returns:
-        figure: the verdicts above, the matrices below; influences that must not be are orange.
+        figure: the checks above, the matrices below. Forbidden influences are orange.
 
     Raises:
-        ShapeError: the matrices do not fit one another.
+        ShapeError: the matrices have different sizes.
     """
     _check(frames, conditions, feedback, n_past)
     lines = [_wrapped(text, 84) for _, _, text in trials]
@@ -66,27 +66,27 @@ def certificate(
         clean = not findings and all(verdict != "failed" for _, verdict, _ in trials)
         _write(figure, grid[0, :], headline, clean, trials, lines)
         length, steps = len(frames), np.arange(n_past, frames.shape[1] + n_past)
-        rows, made = np.arange(length)[:, None], steps[None]
+        rows, columns = np.arange(length)[:, None], steps[None]
         _matrix(
-            figure.add_subplot(grid[1, 0]), frames, rows >= np.full_like(made, n_past), n_past, 0,
-            "frames", "frame disturbed",
+            figure.add_subplot(grid[1, 0]), frames, rows >= np.full_like(columns, n_past), n_past,
+            0, "frames", "frame disturbed",
         )  # fmt: skip
         _matrix(
-            figure.add_subplot(grid[1, 1]), conditions, rows > made, n_past, 0,
+            figure.add_subplot(grid[1, 1]), conditions, rows > columns, n_past, 0,
             "conditions", "condition disturbed",
         )  # fmt: skip
         axes = figure.add_subplot(grid[1, 2])
         if feedback is None:
-            axes.text(0.5, 0.5, "not seen", ha="center", va="center", color=style.CONTEXT)
+            axes.text(0.5, 0.5, "not measured", ha="center", va="center", color=style.CONTEXT)
             axes.set(title="predictions fed back", xticks=[], yticks=[])
         else:
             _fed_back(axes, feedback, n_past)
-        told = (
-            f"{protocol}. White: no influence, to the last bit. Orange: an influence that must not "
-            "be, or in a frame one that is missing."
+        caption = (
+            f"{protocol}. White: exactly no influence. Orange: a forbidden influence; an orange "
+            "frame: an influence that is missing."
         )
         figure.supxlabel(
-            textwrap.fill(told, 118).replace("$", r"\$"),
+            textwrap.fill(caption, 118).replace("$", r"\$"),
             x=0.01,
             ha="left",
             fontsize=8.5,
@@ -101,7 +101,7 @@ _SYMBOL = re.compile(r"\b([xc])(\^?)_(?:\{([^}]*)\}|(t|\d+)\b)")
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Lines of that width, with x_t, x^_t and c_{t-1} as in print; no other text is mathematics."""
+    """Lines of that width; x_t, x^_t and c_{t-1} are set as mathematics, other text as it is."""
 
     def set_in_type(found: re.Match[str]) -> str:
         letter, hat, braced, bare = found.groups()
@@ -120,7 +120,7 @@ def _write(
     trials: Sequence[tuple[str, str, str]],
     lines: Sequence[Sequence[str]],
 ) -> None:
-    """The verdicts, a line each, from the top of the figure down."""
+    """The checks, one per line, from the top of the figure down."""
     axes = figure.add_subplot(place)
     axes.set_axis_off()
     step = 0.2 / (0.45 + 0.2 * sum(map(len, lines)) + 0.1 * (len(lines) > len(trials)))
@@ -150,7 +150,7 @@ def _matrix(
     title: str,
     what: str,
 ) -> None:
-    """One matrix of influences: rows are disturbed, columns are predictions."""
+    """One matrix of influences: a row for each disturbed input, a column for each prediction."""
     there = values > 0
     size = np.log10(np.where(there & np.isfinite(values), values, 1.0))
     low, high = (size[there].min(), size[there].max()) if there.any() else (0.0, 0.0)
@@ -172,7 +172,7 @@ def _matrix(
 
 
 def _fed_back(axes: Axes, feedback: Float[np.ndarray, "horizon horizon"], n_past: int) -> None:
-    """Predictions against predictions: the next one must change, no earlier one may."""
+    """Predictions against predictions: the next one must change, an earlier one must not."""
     row, column = np.indices(feedback.shape)
     _matrix(
         axes, feedback, column < row, n_past, n_past, "predictions fed back", "prediction disturbed"

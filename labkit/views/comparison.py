@@ -43,7 +43,7 @@ PANELS = (
 
 
 def look_of(place: int) -> tuple[str, str]:
-    """Colour and dashes of the arm at that place; no two of the first 28 are the same."""
+    """Colour and dashes of the group at that place; the first 28 all differ."""
     return COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
 
 
@@ -59,23 +59,23 @@ def comparison_figure(
     """Losses, PSNR and schedules against the epochs; then the means and their differences.
 
     Args:
-        histories: by arm, the columns of each of its runs' histories (see `training_curves`).
-        means: by arm, the mean with its interval, and the mean of each of its runs.
+        histories: by group, the columns of each of its runs' histories (see `training_curves`).
+        means: by group, the mean with its interval, and the mean of each of its runs.
         differences: by name ("cyclical − none"), the difference with its interval, and whether
-            it can be told from zero: those that can are drawn full.
-        protocol: one sentence that says how the figures were made; printed under the axes.
+            it is significant; significant differences have full dots.
+        protocol: one sentence that says how the values were measured; printed below the axes.
         quantity: what was measured.
         over: what the intervals are over: "256 clips", "3 seeds x 256 clips".
 
     Returns:
-        figure of three rows of two panels over the epochs, a thin line a run in its arm's colour,
-        and below them the means, and the differences against zero.
+        figure with three rows of two panels over the epochs, a thin line for each run in the
+        colour of its group; below them the means, and the differences against zero.
 
     Raises:
-        ShapeError: there are no arms, or one of them has no run.
+        ShapeError: there is no group, or a group without a run.
     """
     if not histories or not all(histories.values()):
-        raise ShapeError("a comparison needs an arm, and each arm a run")
+        raise ShapeError("a comparison needs at least one group, and each group at least one run")
     tall = 0.5 + 0.3 * max(len(means), len(differences))
     with style.use_style():
         figure = LabFigure(figsize=(8.6, 6.9 + tall), layout="constrained")
@@ -91,7 +91,7 @@ def comparison_figure(
         _draw_differences(right, differences, f"Paired differences, {quantity}")
         handles, labels = curves[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)))
-        said = "full dots: differences that can be told from 0; small dots: single runs"
+        said = "full dots: significant differences; small dots: single runs"
         add_caption(figure, f"{protocol}. Bars: 95 % intervals over {over}; {said}.")
     return freeze_layout(figure)
 
@@ -99,7 +99,7 @@ def comparison_figure(
 def _draw_panel(
     axes: Axes, histories: Mapping[str, Sequence[History]], key: str, title: str, unit: str
 ) -> None:
-    for place, (arm, runs) in enumerate(histories.items()):
+    for place, (group, runs) in enumerate(histories.items()):
         colour, dashes = look_of(place)
         for number, history in enumerate(runs):
             values = np.asarray(history[key], float)
@@ -112,7 +112,7 @@ def _draw_panel(
                 linewidth=1.6 if len(runs) == 1 else 1.1,
                 alpha=1.0 if len(runs) == 1 else 0.75,
                 marker="o" if there.sum() == 1 else "",
-                label=arm if number == 0 else None,
+                label=group if number == 0 else None,
             )
     axes.set(title=title, ylabel=unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -152,7 +152,7 @@ def _bar(axes: Axes, place: int, bar: Bar, colour: str, *, full: bool) -> None:
 
 
 def _rows(axes: Axes, names: Sequence[str], title: str) -> None:
-    """One row a name, the first on top."""
+    """One row for each name, the first on top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -173,18 +173,18 @@ def write_comparison(
     command: str,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Writes one self-contained page, whole or not at all; makes its folder.
+    """Writes one self-contained page and its folder. The file is written whole or not at all.
 
     Args:
         file: where to write it.
         title: heading of the page.
         answer: sentences, the most important one first.
-        protocol: one sentence that says how the figures were made.
-        tables: rows with an arm's name as their key have its colour before them.
-        arms: the arms' names, in the figure's order.
+        protocol: one sentence that says how the values were measured.
+        tables: a row whose key is a group's name has the group's colour in front.
+        arms: the groups' names, in the figure's order.
         picture: the figure, PNG or SVG.
         caption: of the figure.
-        command: what makes this page again.
+        command: the command that writes this page.
         notes: more sentences for the top of the page.
 
     Returns:

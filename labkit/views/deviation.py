@@ -1,4 +1,4 @@
-"""Where the futures of one past differ: a map of the deviation between samples."""
+"""A map of where several sampled futures of one clip differ: their standard deviation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from labkit.views import style
 from labkit.views.figures import LabFigure, add_caption, freeze_layout
 
 MOST_COLUMNS = 10
-"""time steps shown at most; of a longer horizon every second, third, ..."""
+"""largest number of time steps shown; of a longer horizon every second, third, ..."""
 
 
 def deviation_map(
@@ -21,23 +21,23 @@ def deviation_map(
     protocol: str,
     possible: Float[np.ndarray, "horizon H W"] | None = None,
 ) -> LabFigure:
-    """The standard deviation of each pixel between samples, under the frames it belongs to.
+    """Draws the standard deviation of each pixel between samples, below the frames.
 
     Args:
-        truth: what happened.
+        truth: the true frames.
         prediction: one of the samples.
         deviation: standard deviation of each pixel over the samples, mean of its channels, in
             grey levels of 255.
         n_past: number of context frames, so that the first frame is that of time step n_past.
-        protocol: one sentence: how many samples, of what; printed under the map.
-        possible: the same deviation over futures that are known to be possible, for a row below,
-            in the colours of the one above: what is larger than its largest looks like that.
+        protocol: one sentence: how many samples, of what; printed below the map.
+        possible: the same deviation over futures that are known to be possible, for a further row
+            in the same colours; values above the largest of `deviation` get its colour.
 
     Returns:
-        figure with three rows or four, a column a time step, and the map's scale at the right.
+        figure with three or four rows, a column for each time step, and the scale at the right.
 
     Raises:
-        ShapeError: the three do not fit one another, or the deviation is not finite.
+        ShapeError: the shapes differ, or the deviation is not finite.
     """
     shape = truth.shape
     maps = [("deviation", deviation)]

@@ -44,7 +44,7 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class Filmed(Protocol):
+class Recorded(Protocol):
     """A clip, such as `labkit.data.clip.Clip`."""
 
     frames: np.ndarray
@@ -53,10 +53,10 @@ class Filmed(Protocol):
 
 
 @runtime_checkable
-class World(Protocol):
+class Simulation(Protocol):
     """What knows what really happens, such as `labkit.data.simulator.SimulatedWorld`."""
 
-    def film(self, actions: np.ndarray, since: int) -> np.ndarray:
+    def all_frames(self, actions: np.ndarray, since: int) -> np.ndarray:
         """All frames of the clip, with these actions (T - 1, 4) from row `since` on."""
 
     def last_frame(self, actions: np.ndarray, since: int) -> np.ndarray:
@@ -66,16 +66,16 @@ class World(Protocol):
         """Where the end effector should be after an action, m."""
 
 
-def world_of(clip: Filmed) -> World | None:
+def simulation_of(clip: Recorded) -> Simulation | None:
     """The world a clip was filmed in, where that can be asked: `clip.world` of a simulated one."""
     world = getattr(clip, "world", None)
-    return world if isinstance(world, World) else None
+    return world if isinstance(world, Simulation) else None
 
 
 def expected_position(
     position: Float32[np.ndarray, " xyz"],
     action: Float32[np.ndarray, " columns"],
-    world: World | None = None,
+    world: Simulation | None = None,
 ) -> Float32[np.ndarray, " xyz"]:
     """Where the end effector should be after an action, told from nothing but what is known by
     then: no position of a frame to come is read.
@@ -89,11 +89,11 @@ def expected_position(
 
 
 def condition_rows(
-    clip: Filmed,
+    clip: Recorded,
     actions: Float32[np.ndarray, "N 4"],
     n_past: int,
     size: int,
-    world: World | None = None,
+    world: Simulation | None = None,
 ) -> Float32[np.ndarray, "N {size}"]:
     """The conditions of a model for the clip's context and a plan after it.
 
@@ -112,7 +112,7 @@ def condition_rows(
     return np.concatenate([actions, np.stack(positions[: len(actions)])], axis=1)
 
 
-def check_drivable(model: Model, clip: Filmed, n_past: int) -> None:
+def check_drivable(model: Model, clip: Recorded, n_past: int) -> None:
     """
     Raises:
         ShapeError: the model listens to no action or to that of the frame to come, or the clip
@@ -154,11 +154,11 @@ class Episode:
     def __init__(
         self,
         model: Model,
-        clip: Filmed,
+        clip: Recorded,
         *,
         n_past: int = 2,
         seed: int = 0,
-        world: World | None = None,
+        world: Simulation | None = None,
     ) -> None:
         """
         Args:
@@ -173,7 +173,7 @@ class Episode:
         """
         check_drivable(model, clip, n_past)
         self.model, self.clip, self.n_past, self.seed = model, clip, n_past, seed
-        self.world = world_of(clip) if world is None else world
+        self.world = simulation_of(clip) if world is None else world
         self.draw = 0
         """number of this future: z is drawn anew for the next"""
         self._steps: list[_Step] = []

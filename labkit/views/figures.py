@@ -1,4 +1,4 @@
-"""Arrays -> figures. Each function returns its figure; none shows or saves anything."""
+"""Arrays -> figures. Each function returns its figure; it neither shows nor saves it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CURVES = ("reconstruction", "kl", "validation_psnr", "kl_weight", "teacher_forc
 
 
 class LabFigure(Figure):
-    """A matplotlib Figure that shows itself in a notebook, without pyplot's global list."""
+    """A matplotlib Figure that a notebook shows, without pyplot's global list of figures."""
 
     def _repr_png_(self) -> bytes:
         return figure_png(self)
@@ -43,12 +43,12 @@ def training_curves(history: Mapping[str, Float[np.ndarray, " epochs"]]) -> LabF
     """Losses, PSNR, KL weight and teacher-forcing ratio over the epochs, on one time axis.
 
     Args:
-        history: columns by name, one value an epoch: "epoch", "reconstruction" (MSE over
+        history: columns by name, one value per epoch: "epoch", "reconstruction" (MSE over
             pixels), "kl" (nats), "validation_psnr" (dB, NaN where an epoch was not validated),
             "kl_weight", "teacher_forcing_ratio", and "loss" if it is there.
 
     Returns:
-        figure with four panels under each other: MSE, KL, PSNR, and the schedules (KL weight
+        figure with four panels, one below the other: MSE, KL, PSNR, and the schedules (KL weight
         on the left axis, teacher-forcing ratio on the right).
 
     Raises:
@@ -81,8 +81,8 @@ def training_curves(history: Mapping[str, Float[np.ndarray, " epochs"]]) -> LabF
 
 
 def _losses(axes: Axes, history: Mapping[str, np.ndarray]) -> list[Axes]:
-    """Draws the loss, where there is one, and returns the axes that it needed besides: a loss that
-    is a logarithm, as with an optimal variance, has another scale than the error."""
+    """Draws the loss, if there is one. A loss with values of 0 or less (`observation=optimal`: a
+    logarithm) gets a second axis, which is returned."""
     if "loss" not in history:
         return []
     if np.nanmin(history["loss"]) > 0:
@@ -104,18 +104,18 @@ def psnr_over_time(
     """A measure of each predicted frame against its time step, with its uncertainty.
 
     Args:
-        curves: values by method, one a clip and predicted frame; "prediction", "posterior"
-            and "repeat_last" have colours and labels of their own.
+        curves: by method, one value for each clip and predicted frame; "prediction",
+            "posterior" and "repeat_last" have their own colours and labels.
         n_past: number of context frames, so that the first column is time step t = n_past.
-        protocol: one sentence that says how the values were made; printed under the axes.
+        protocol: one sentence that says how the values were measured; printed below the axes.
         quantity: what the values are, for the axis and the title.
 
     Returns:
-        figure with one line a method, the mean over clips, in a band of +-1.96 standard errors
-        of that mean (no band for a single clip).
+        figure with one line for each method: the mean over clips, in a band of +-1.96 standard
+        errors of that mean (no band for a single clip).
 
     Raises:
-        ShapeError: no method, or methods with other numbers of clips or time steps.
+        ShapeError: no method, or methods with different numbers of clips or time steps.
     """
     _check_same_shape(curves)
     with style.use_style():
@@ -140,10 +140,10 @@ def psnr_over_time(
 def schedules(
     panels: Mapping[str, Mapping[str, Float[np.ndarray, " epochs"]]],
 ) -> LabFigure:
-    """A gallery of schedules: a small panel each, values against the epoch.
+    """Several schedules in small panels: values against the epoch.
 
     Args:
-        panels: a title -> series by name, one value an epoch, such as
+        panels: title -> series by name, one value per epoch, such as
             {"cyclical, 3 cycles": {"kl_weight": ..., "teacher_forcing_ratio": ...}}.
 
     Returns:
@@ -153,7 +153,7 @@ def schedules(
         ShapeError: there is no panel, or one without a series.
     """
     if not panels or not all(panels.values()):
-        raise ShapeError("a gallery needs a panel, and each panel a series")
+        raise ShapeError("the figure needs at least one panel, and each panel at least one series")
     columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
     rows = -(-len(panels) // columns)
     keys = list(dict.fromkeys(key for group in panels.values() for key in group))
@@ -183,7 +183,10 @@ def schedules(
 
 
 def freeze_layout(figure: LabFigure) -> LabFigure:
-    """The figure with its layout made once: made again at each drawing, it would creep."""
+    """Lays the figure out once and switches the layout engine off.
+
+    The engine would move the axes a little at each drawing.
+    """
     with style.use_style():
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -191,7 +194,7 @@ def freeze_layout(figure: LabFigure) -> LabFigure:
 
 
 def _line(axes: Axes, history: Mapping[str, np.ndarray], key: str) -> None:
-    """One column over the epochs; epochs without a value are left out, not drawn as a gap."""
+    """Draws one column over the epochs; epochs without a value are left out."""
     epochs = np.asarray(history["epoch"], dtype=float)
     values = np.asarray(history[key], dtype=float)
     there = np.isfinite(values)
@@ -220,19 +223,19 @@ def _mean_and_band(
 
 
 def layer(look: style.Series, place: int) -> dict[str, Any]:
-    """How the curve in that place is drawn. The first lies on top, for it is the one to see; those
-    under it have rings for dots, each larger, so that a curve that is covered still shows."""
+    """The look of the curve at that place. The first curve is drawn on top. The others have rings
+    as markers, each larger than the last, so that a covered curve can still be seen."""
     ring = {"markersize": 5.2 + 1.5 * place, "markerfacecolor": "none"} if place else {}
     line = {"color": look.color, "linestyle": look.dashes, "marker": "o"}
     return {**line, **ring, "zorder": 9 - place}
 
 
 def log_scale_where_useful(axes: Axes) -> None:
-    """A log axis where all values are positive and spread over more than a factor of 3."""
+    """Sets a log axis if all values are positive and span more than a factor of 3."""
     values = np.concatenate([line.get_ydata() for line in axes.lines] or [np.ones(1)])
     if values.size and values.min() > 0 and values.max() > 3 * values.min():
         axes.set_yscale("log")
-        # Within one decade 1, 2 and 5 alone would leave an axis with one number on it.
+        # Within one decade, ticks at 1, 2 and 5 alone could leave an axis with a single number.
         close = values.max() < 10 * values.min()
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if close else (1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
@@ -240,21 +243,21 @@ def log_scale_where_useful(axes: Axes) -> None:
 
 
 def _room_for_zero(axes: Axes, values: np.ndarray) -> None:
-    """The axis from 0 up to the largest value, in plain powers of ten."""
+    """Sets the axis from 0 to the largest value, with powers of ten."""
     top = float(np.nanmax(values, initial=0.0))
     axes.set_ylim(-0.05 * (top or 1.0), 1.08 * (top or 1.0))
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
 
 
 def _second_axis(axes: Axes, key: str) -> None:
-    """A scale at the right for `key`, with no grid of its own."""
+    """Sets up an axis at the right for `key`, without a grid."""
     axes.set(ylabel=style.label_of(key))
     axes.spines["right"].set_visible(True)
     axes.grid(visible=False)
 
 
 def _legend(axes: Axes, other: Axes | None = None) -> None:
-    """One legend for an axis, and for a second one that lies over it, above its right end."""
+    """One legend for an axis and its second axis, above the right end."""
     handles, labels = axes.get_legend_handles_labels()
     if other is not None:
         more = other.get_legend_handles_labels()
@@ -264,7 +267,7 @@ def _legend(axes: Axes, other: Axes | None = None) -> None:
 
 
 def add_caption(figure: Figure, text: str) -> None:
-    """Small print under the axes, wrapped; mathematical marks are printed as they are."""
+    """Writes small text below the axes, wrapped; `$` is printed as it is."""
     lines = textwrap.fill(" ".join(text.split()), 125)
     figure.supxlabel(lines.replace("$", r"\$"), x=0.01, ha="left", fontsize=8.5, color="#4a4a4a")
 

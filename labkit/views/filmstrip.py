@@ -1,7 +1,7 @@
 """Frames -> one still picture: named clips under each other, time from left to right.
 
-Pure functions: arrays in, an array out. What all pictures of frames share is here too: the
-check of what a caller gives, the enlargement, and the PNG.
+Pure functions: arrays in, an array out. Also the functions that all pictures of frames share: the
+check of the arguments, the enlargement, and the PNG.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GAP, PAD, SWATCH = 2, 8, 4  # pixels between tiles; around the picture; of a col
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the frames sit in a picture, in its pixels."""
+    """Where the frames are in a picture, in pixels."""
 
     height: int
     """of the whole picture"""
@@ -42,14 +42,14 @@ class Layout:
 
 
 def check_rows(rows: Rows, n_past: int | None = None, scale: int = 1) -> tuple[int, int, int]:
-    """Raises unless the clips can be shown beside each other.
+    """Checks that the clips can be shown beside each other.
 
     Returns:
         T, H, W of every clip.
 
     Raises:
-        ShapeError: no rows; a clip that is not uint8 (T, 3, H, W) or not as long and as large
-            as the first; no frames; a context longer than the clips; a scale below 1.
+        ShapeError: no rows; a clip that is not uint8 (T, 3, H, W); clips of different lengths
+            or sizes; no frames; a context longer than the clips; a scale below 1.
     """
     if not rows:
         raise ShapeError("there are no rows to show", hint='give one clip, as {"truth": frames}')
@@ -107,7 +107,7 @@ def strip_layout(
     labels: bool = True,
     steps: Sequence[int] | None = None,
 ) -> Layout:
-    """Where `filmstrip` puts each frame; same arguments, same errors."""
+    """Where `filmstrip` puts each frame; it takes the same arguments."""
     length, height, width = check_rows(rows, n_past, scale)
     shown = check_steps(steps, length)
     tile = height * scale, width * scale
@@ -142,10 +142,10 @@ def filmstrip(
     Args:
         rows: named clips, each uint8 (T, 3, H, W); the first is the top row.
         scale: every pixel becomes a square of this side (nearest neighbour).
-        n_past: how many of the first frames are context: they get a grey bar, and a gap parts
-            them from the frames to predict. None: no such mark.
+        n_past: how many of the first frames are context. They get a grey bar, and a gap
+            separates them from the predicted frames. None: no bars, for raw data.
         labels: names at the left, with the series' colour, and time steps above.
-        steps: which time steps to show, rising; all of them if None.
+        steps: which time steps to show, in rising order; all if None.
 
     Returns:
         uint8 (H', W', 3) picture; the same arguments make the same pixels.
@@ -171,12 +171,12 @@ def filmstrip(
 
 
 def check_steps(steps: Sequence[int] | None, length: int) -> list[int]:
-    """The time steps to show, in order: all of them, or those asked for."""
+    """The time steps to show, in order: all of them, or `steps`."""
     if steps is None:
         return list(range(length))
     shown = [int(step) for step in steps]
     if not shown or shown != sorted(set(shown)) or not 0 <= shown[0] <= shown[-1] < length:
-        raise ShapeError(f"steps are {shown}; they must rise and lie in 0..{length - 1}")
+        raise ShapeError(f"steps are {shown}; they must rise and be within 0..{length - 1}")
     return shown
 
 
@@ -204,7 +204,7 @@ def _draw_row_labels(draw: ImageDraw.ImageDraw, layout: Layout, rows: Rows) -> N
 
 
 def _draw_time_labels(draw: ImageDraw.ImageDraw, layout: Layout, shown: Sequence[int]) -> None:
-    """A time step above its frame, in the longest form that fits; some left out if none does."""
+    """Writes each time step above its frame, as "t = 3" or "3"; leaves some out if too narrow."""
     size, wide = letter_size(layout.tile[1]), layout.tile[1]
     width = style.text_width(f"t = {shown[-1]}", size)
     long = width <= wide - PAD

@@ -1,4 +1,4 @@
-"""Same past, several futures: other plans for the arm, or other draws of z, predicted at once."""
+"""Several futures of one clip: other actions, or other samples of z, predicted at once."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from jaxtyping import Float32
 from labkit.errors import ShapeError
 from labkit.frames import to_uint8
 from labkit.views.episode import (
-    Filmed,
     Model,
-    World,
+    Recorded,
+    Simulation,
     check_drivable,
     condition_rows,
-    world_of,
+    simulation_of,
 )
 
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "away": (0, 1), "near": (0, -1), "stay": (0, 0)}
-"""dx and dy of a move, seen from the camera: x to the right, y away from it"""
+"""signs of dx and dy, seen from the camera: x to the right, y away from it"""
 
 
 @runtime_checkable
@@ -36,15 +36,15 @@ class Predictor(Model, Protocol):
 
 @dataclass(frozen=True)
 class Futures:
-    """What a model predicts of one past, and what really happens."""
+    """What a model predicts for one clip's context, and what really happens."""
 
     predicted: dict[str, np.ndarray]
-    """by name: uint8 (T, 3, H, W), the context in front"""
+    """by name: uint8 (T, 3, H, W), context frames included"""
     simulated: dict[str, np.ndarray]
-    """the same plans in the world itself; empty where nobody knows"""
+    """the same plans in the simulator; empty for recorded clips"""
 
     def rows(self) -> dict[str, np.ndarray]:
-        """Each prediction, with what really happens under it: for `scrub` and `filmstrip`."""
+        """Each prediction, followed by its simulation: for `scrub` and `filmstrip`."""
         rows = {}
         for name, frames in self.predicted.items():
             rows[name] = frames
@@ -56,15 +56,16 @@ class Futures:
 def plan(
     direction: str, steps: int = 10, *, speed: float = 0.04, lifted: bool = False
 ) -> Float32[np.ndarray, "{steps} 4"]:
-    """The same move over and over.
+    """The same move, repeated.
 
     Args:
         direction: left, right, away (from the camera), near (to it) or stay.
         steps: number of actions.
         speed: metres a frame; the data's are at most 0.066 along x and along y.
         lifted: with the gripper up, where it pushes nothing.
+
     Raises:
-        ShapeError: a direction that is none.
+        ShapeError: an unknown direction.
     """
     if direction not in DIRECTIONS:
         raise ShapeError(f"no direction {direction!r}", hint=f"choose from {', '.join(DIRECTIONS)}")
@@ -74,23 +75,24 @@ def plan(
 
 def futures_of_plans(
     model: Predictor,
-    clip: Filmed,
+    clip: Recorded,
     plans: Mapping[str, np.ndarray],
     *,
     n_past: int = 2,
     seed: int = 0,
-    world: World | None = None,
+    world: Simulation | None = None,
 ) -> Futures:
-    """One past, several plans, one z: what differs comes from the actions alone.
+    """One context, several plans, one z: the futures differ because of the actions alone.
 
     Args:
         model: in evaluation mode.
-        clip: its first n_past frames, with their conditions, are the past.
+        clip: its first n_past frames, with their conditions, are the context.
         plans: by name, (horizon, 4) actions each, all of one length; the first row leads from the
             last context frame to the first predicted one.
         n_past: number of context frames.
-        seed: of the draw of z, the same for every plan.
-        world: what knows the truth; None is the clip's own, if it has one.
+        seed: of the sample of z, the same for every plan.
+        world: the simulation that gives the truth; None: the clip's own, if it has one.
+
     Raises:
         ShapeError: no plans, plans of different lengths, or as `check_drivable`.
     """
@@ -101,41 +103,45 @@ def futures_of_plans(
         raise ShapeError(
             f"plans are {sorted(shapes)}; expected one shape (horizon, {given.shape[1]})"
         )
-    world = world_of(clip) if world is None else world
-    told = {name: np.concatenate([given, np.float32(rows)]) for name, rows in plans.items()}
-    noise = _draws(model, seed, 1, n_past + shape[0] - 1).repeat(len(told), axis=0)
-    films = _predict(model, clip, list(told.values()), noise, n_past, world)
-    simulated = {name: world.film(rows, n_past - 1) for name, rows in told.items()} if world else {}
-    return Futures(dict(zip(told, films, strict=True)), simulated)
+    world = simulation_of(clip) if world is None else world
+    full_plans = {name: np.concatenate([given, np.float32(rows)]) for name, rows in plans.items()}
+    noise = _draws(model, seed, 1, n_past + shape[0] - 1).repeat(len(full_plans), axis=0)
+    clips = _predict(model, clip, list(full_plans.values()), noise, n_past, world)
+    simulated = (
+        {name: world.all_frames(rows, n_past - 1) for name, rows in full_plans.items()}
+        if world
+        else {}
+    )
+    return Futures(dict(zip(full_plans, clips, strict=True)), simulated)
 
 
 def futures_of_draws(
     model: Predictor,
-    clip: Filmed,
+    clip: Recorded,
     actions: Float32[np.ndarray, "horizon 4"],
     count: int = 4,
     *,
     n_past: int = 2,
     seed: int = 0,
-    world: World | None = None,
+    world: Simulation | None = None,
 ) -> Futures:
-    """One past, one plan, several z: what differs comes from the latent alone.
+    """One context, one plan, several z: the futures differ because of the latent alone.
 
-    Args: as `futures_of_plans`; `count` is the number of draws, named "z 1", "z 2", ...
+    Args: as `futures_of_plans`; `count` is the number of samples, named "z 1", "z 2", ...
 
     Raises:
         ShapeError: as `futures_of_plans`.
     """
     names = [f"z {number}" for number in range(1, count + 1)]
     if not names:
-        raise ShapeError("count is 0; ask for 1 or more draws")
+        raise ShapeError("count is 0; give 1 or more")
     check_drivable(model, clip, n_past)
-    world = world_of(clip) if world is None else world
-    told = np.concatenate([np.float32(clip.actions[: n_past - 1]), np.float32(actions)])
-    noise = _draws(model, seed, count, len(told))
-    films = _predict(model, clip, [told] * count, noise, n_past, world)
-    simulated = {} if world is None else {names[-1]: world.film(told, n_past - 1)}
-    return Futures(dict(zip(names, films, strict=True)), simulated)
+    world = simulation_of(clip) if world is None else world
+    full_plans = np.concatenate([np.float32(clip.actions[: n_past - 1]), np.float32(actions)])
+    noise = _draws(model, seed, count, len(full_plans))
+    clips = _predict(model, clip, [full_plans] * count, noise, n_past, world)
+    simulated = {} if world is None else {names[-1]: world.all_frames(full_plans, n_past - 1)}
+    return Futures(dict(zip(names, clips, strict=True)), simulated)
 
 
 def _draws(model: Predictor, seed: int, count: int, steps: int) -> Float32[np.ndarray, "_ _ _"]:
@@ -145,25 +151,25 @@ def _draws(model: Predictor, seed: int, count: int, steps: int) -> Float32[np.nd
 
 def _predict(
     model: Predictor,
-    clip: Filmed,
-    told: list[np.ndarray],
+    clip: Recorded,
+    full_plans: list[np.ndarray],
     noise: np.ndarray,
     n_past: int,
-    world: World | None,
+    world: Simulation | None,
 ) -> list[np.ndarray]:
-    """Predictions under each row of actions, as one batch; the context in front."""
+    """Predictions for each plan, as one batch; context frames included."""
     import torch
 
     device = model.condition_mean.device
-    size, horizon = model.condition_size, len(told[0]) - n_past + 1
-    conditions = np.stack([condition_rows(clip, rows, n_past, size, world) for rows in told])
+    size, horizon = model.condition_size, len(full_plans[0]) - n_past + 1
+    conditions = np.stack([condition_rows(clip, rows, n_past, size, world) for rows in full_plans])
     past = torch.from_numpy(clip.frames[:n_past]).to(device).float() / 255
     with torch.inference_mode():
-        made = model.predict(
-            past[None].expand(len(told), -1, -1, -1, -1),
+        predicted = model.predict(
+            past[None].expand(len(full_plans), -1, -1, -1, -1),
             torch.from_numpy(conditions).to(device),
             horizon,
             noise=torch.from_numpy(noise).to(device),
         )
-    frames = to_uint8(made, clip=True)
-    return [np.concatenate([clip.frames[:n_past], film]) for film in frames]
+    frames = to_uint8(predicted, clip=True)
+    return [np.concatenate([clip.frames[:n_past], future]) for future in frames]

@@ -32,7 +32,7 @@ def gif_bytes(
     Args:
         rows: named clips, each uint8 (T, 3, H, W); the first is the leftmost.
         scale: every pixel becomes a square of this side (nearest neighbour).
-        fps: frames a second, at most 50 (browsers slow down faster GIFs).
+        fps: frames per second, at most 50 (browsers slow down faster GIFs).
         n_past: how many of the first frames are context; None: not marked.
 
     Returns:
@@ -113,21 +113,21 @@ def _colors(rows: Rows) -> UInt8[np.ndarray, "256 3"]:
     pixels = np.concatenate(
         [frames.transpose(0, 2, 3, 1).reshape(-1, 3) for frames in rows.values()]
     )
-    # Median cut alone dulls the few vivid pixels of small toys; k-means brings them back.
+    # Median cut alone makes the few vivid pixels of small objects grey; k-means keeps them vivid.
     chosen = Image.fromarray(pixels[None]).quantize(
         256 - len(fixed), method=Image.Quantize.MEDIANCUT, kmeans=1
     )
     fitted = map(tuple, np.reshape(chosen.getpalette(), (-1, 3)).tolist())
-    # Each colour once; more greys where a clip has few colours, so that there are always 256.
+    # Each colour once; greys fill the rest, so that there are always 256.
     return np.array(list(dict.fromkeys([*fixed, *fitted, *greys]))[:256], dtype=np.uint8)
 
 
 def _in_colors(
     picture: UInt8[np.ndarray, "H W 3"], colors: UInt8[np.ndarray, "256 3"]
 ) -> UInt8[np.ndarray, "H W"]:
-    """For each pixel the place of the nearest of `colors`, the first where two are as near.
+    """For each pixel the number of the nearest colour, the first if two are equally near.
 
-    pillow's own search rounds colours to blocks first, which turns white paper off-white.
+    pillow's own search rounds colours first, which turns white into off-white.
     """
     red, green, blue = np.moveaxis(picture.astype(np.uint32), -1, 0)
     packed, place = np.unique(red << 16 | green << 8 | blue, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Arrays -> figures of the latents: KL, what each does to a prediction, prior and posterior."""
+"""Arrays -> figures of the latents: KL, effect on a prediction, prior and posterior."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from labkit.views import style
 from labkit.views.figures import LabFigure, freeze_layout
 
 MOST = 24
-"""latents in one heat map: more would not be readable"""
+"""largest number of latents in one heat map"""
 GAIN = 8
-"""how much brighter the difference pictures of a traversal are"""
+"""factor by which difference pictures are brightened"""
 POSTERIOR, PRIOR = style.series("posterior").color, style.INK
 
 
 def kl_heat_map(
     kl: Float[np.ndarray, "S z"], *, n_past: int | None = None, most: int = MOST
 ) -> LabFigure:
-    """KL of each latent at each step, the largest on top, and beside it the mean over the steps.
+    """Draws the KL of each latent at each step, the largest on top, and the mean over the steps.
 
     Args:
-        kl: nats, of the steps t = 1 .. S.
-        n_past: number of context frames: a line stands before the first predicted step.
-        most: how many latents to show, the largest; the title says how many there are.
+        kl: nats, for the steps t = 1 .. S.
+        n_past: number of context frames; a line marks the first predicted step.
+        most: how many latents to show, those with the largest KL.
 
     Returns:
         figure with the heat map and a bar for each latent.
@@ -43,7 +43,7 @@ def kl_heat_map(
     with style.use_style():
         figure = LabFigure(figsize=(8, 1.9 + 0.21 * len(order)), layout="constrained")
         heat, bars = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.3))
-        # White is 0, whatever the largest is.
+        # White is 0.
         image = heat.imshow(
             shown,
             aspect="auto",
@@ -60,13 +60,13 @@ def kl_heat_map(
         if n_past is not None and 1 < n_past <= steps:
             heat.axvline(n_past - 0.5, color=style.VERMILION, lw=1.2, ls="--")
         bars.barh(range(len(order)), shown.mean(axis=1), color=style.series("kl").color)
-        bars.set(xlabel="mean, nats a frame")
+        bars.set(xlabel="mean, nats per frame")
         bars.grid(axis="y", visible=False)
         figure.colorbar(image, ax=heat, label="KL, nats", pad=0.02)
         which = f"the {len(order)} largest of {size}" if len(order) < size else f"all {size}"
         total = float(kl.sum(axis=1).mean())
         figure.suptitle(
-            f"KL(q || p) by latent and time step: {which}; {total:.2g} nats a frame in all",
+            f"KL(q || p) by latent and time step: {which}; {total:.2g} nats per frame in all",
             fontsize=10,
         )
     return freeze_layout(figure)
@@ -80,31 +80,31 @@ def traversal_strips(
     scores: Sequence[float] | None = None,
     gain: int = GAIN,
 ) -> LabFigure:
-    """One predicted time step for each value of each latent, and what the latent changes.
+    """Draws one predicted frame for each value of each latent, and what the latent changes.
 
     Args:
         frames: by latent and value.
-        latents: their numbers.
-        values: standard deviations of the prior.
-        scores: of each latent, such as its KL in nats, for the label.
-        gain: the last column is |highest value - lowest|, so many times brighter.
+        latents: numbers of the latents.
+        values: values of the latent, in standard deviations of the prior.
+        scores: KL of each latent in nats, for the label.
+        gain: the last column shows gain x |frame of the highest value - of the lowest|.
 
     Returns:
-        figure with a row a latent.
+        figure with one row for each latent.
 
     Raises:
-        ShapeError: numbers that do not fit the frames.
+        ShapeError: the numbers of latents and values differ from those of the frames.
     """
-    told = len(latents), len(values)
-    if frames.ndim != 5 or frames.shape[:2] != told or 0 in told or gain < 1:
-        raise ShapeError(f"frames are {frames.shape} for {told[0]} latents, {told[1]} values")
-    wide = told[1] + 1
+    shape = len(latents), len(values)
+    if frames.ndim != 5 or frames.shape[:2] != shape or 0 in shape or gain < 1:
+        raise ShapeError(f"frames are {frames.shape} for {shape[0]} latents, {shape[1]} values")
+    wide = shape[1] + 1
     with style.use_style():
-        figure = LabFigure(figsize=(8, 0.5 + 8 / (wide + 0.8) * told[0]), layout="constrained")
-        grid = figure.subplots(told[0], wide, squeeze=False)
-        for row, (axes, films, latent) in enumerate(zip(grid, frames, latents, strict=True)):
-            change = np.abs(films[-1].astype(int) - films[0])
-            pictures = [*films, np.minimum(gain * change, 255).astype(np.uint8)]
+        figure = LabFigure(figsize=(8, 0.5 + 8 / (wide + 0.8) * shape[0]), layout="constrained")
+        grid = figure.subplots(shape[0], wide, squeeze=False)
+        for row, (axes, row_frames, latent) in enumerate(zip(grid, frames, latents, strict=True)):
+            change = np.abs(row_frames[-1].astype(int) - row_frames[0])
+            pictures = [*row_frames, np.minimum(gain * change, 255).astype(np.uint8)]
             for place, picture in zip(axes, pictures, strict=True):
                 place.imshow(picture.transpose(1, 2, 0), interpolation="nearest")
                 place.set(xticks=[], yticks=[])
@@ -125,20 +125,20 @@ def prior_and_posterior(
     p_std: Float[np.ndarray, "N z"],
     latents: Integer[np.ndarray, " L"] | Sequence[int],
 ) -> LabFigure:
-    """The posterior over all the data, as one density, beside the prior's; and two of its parts.
+    """Draws the aggregated posterior (the mean of the posteriors of all clips) and the prior.
 
-    If samples from the prior are to look like data, the posterior of all clips together must be
-    the prior, while that of each clip must not: it would tell nothing.
+    Samples from the prior look like data only if the aggregated posterior equals the prior. The
+    posterior of a single clip must differ from the prior, or z carries no information.
 
     Args:
         q_mean, q_std, p_mean, p_std: of N clips (and steps), by latent.
-        latents: which to draw, at most 6.
+        latents: which latents to draw, at most 6.
 
     Returns:
-        figure with a panel a latent.
+        figure with one panel for each latent.
 
     Raises:
-        ShapeError: no latents, or one that is not there.
+        ShapeError: no latents, or a number that does not exist.
     """
     size = q_mean.shape[1]
     chosen = [int(n) for n in latents][:6]
@@ -155,12 +155,14 @@ def prior_and_posterior(
             prior = _mixture(z, p_mean[:, n], p_std[:, n])
             axes.plot(z, prior, color=PRIOR, label="prior p(z)", zorder=3)
             together = _mixture(z, q_mean[:, n], q_std[:, n])
-            label = "posterior q(z), all clips together"
+            label = "aggregated posterior, all clips"
             axes.plot(z, together, color=POSTERIOR, ls="--", label=label, zorder=4)
             ends = np.argsort(q_mean[:, n], kind="stable")[[0, -1]]
             for number, end in enumerate(ends):
                 alone = _mixture(z, q_mean[end : end + 1, n], q_std[end : end + 1, n])
-                label = "its lowest and highest, of one frame each" if number == 0 else None
+                label = (
+                    "posteriors of single frames: lowest and highest mean" if number == 0 else None
+                )
                 axes.fill_between(z, alone, color=style.SKY, alpha=0.3, lw=0, label=label)
             axes.set(title=f"latent {n}", xlabel="z", yticks=[], ylim=(0, None))
         for axes in grid.flat[len(chosen) :]:

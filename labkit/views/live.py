@@ -1,4 +1,4 @@
-"""The training curves in a notebook, drawn anew in place while the model learns."""
+"""The training curves in a notebook, updated in place during training."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from labkit.views.figures import LabFigure, training_curves
 
 @runtime_checkable
 class History(Protocol):
-    """What is told after an epoch: the history so far, an object with a field a column each."""
+    """What a callback receives after an epoch."""
 
     @property
     def rows(self) -> Sequence[Any]:
-        """One an epoch."""
+        """The history so far: one row per epoch, an object with a field for each column."""
 
 
 class LiveFigure:
     """A callback of a training: `train(config, run, callbacks=[LiveFigure()])` in a notebook.
 
-    The figure takes the cell's one output and is replaced there, so that nothing flickers or
-    piles up. What stands there at the end depends on the history alone, not on how quickly it
-    came. Outside a notebook it does nothing.
+    The figure is the cell's only output and is replaced there. The last figure depends on the
+    history alone, not on the speed of the training. Outside a notebook it does nothing.
     """
 
     def __init__(self, seconds: float = 2.0) -> None:
         """
         Args:
-            seconds: at least so long between two drawings; the last epoch is always drawn.
+            seconds: shortest time between two drawings; the last epoch is always drawn.
         """
         self.seconds = seconds
         self._rows: Sequence[Any] = ()
@@ -39,17 +38,17 @@ class LiveFigure:
         self._drawn = -np.inf
         self._stale = False
 
-    def on_update(self, told: object) -> None:
-        """Nothing: a point is an epoch."""
+    def on_update(self, update: object) -> None:
+        """Does nothing: the curves have one point per epoch."""
 
-    def on_epoch(self, news: History) -> None:
-        """Draws the curves anew."""
-        self._rows, self._stale = news.rows, True
+    def on_epoch(self, epoch: History) -> None:
+        """Updates the curves."""
+        self._rows, self._stale = epoch.rows, True
         if time.monotonic() - self._drawn >= self.seconds:
             self._show()
 
     def close(self) -> None:
-        """Draws what was left out for lack of time."""
+        """Draws the last epoch, if it is not drawn yet."""
         if self._stale:
             self._show()
 
@@ -69,8 +68,8 @@ class LiveFigure:
 
 
 def figure_of(rows: Sequence[Any]) -> LabFigure:
-    """The training curves of rows of a history, as objects with a field a column; None is a
-    value that is not there."""
+    """The training curves of a history's rows: objects with a field for each column, where None
+    is a missing value."""
     # As floats, None is NaN.
     columns = {
         name: np.array([vars(row)[name] for row in rows], dtype=float) for name in vars(rows[0])

@@ -24,7 +24,7 @@ from jaxtyping import UInt8
 
 from labkit.errors import LabkitError, ShapeError
 from labkit.views import style
-from labkit.views.episode import Episode, Filmed, Model, World
+from labkit.views.episode import Episode, Model, Recorded, Simulation
 from labkit.views.filmstrip import filmstrip, png_bytes
 from labkit.views.futures import DIRECTIONS
 from labkit.views.scrub_page import png_uri, psnr_of_frames, psnr_text
@@ -208,13 +208,13 @@ _TITLES = {"prediction": "the model predicts", "truth": "the simulator does"}
 
 def pilot(
     model: Model,
-    clip: Filmed,
+    clip: Recorded,
     *,
     n_past: int = 2,
     speed: float = 0.04,
     seed: int = 0,
     scale: int = 5,
-    world: World | None = None,
+    world: Simulation | None = None,
     folder: Path | str = "episode",
 ) -> Pilot:
     """The model as a small world: choose the next action, see the next frame.

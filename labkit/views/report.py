@@ -1,4 +1,4 @@
-"""Numbers and pictures -> `report.html`: one page that needs nothing but itself."""
+"""Numbers and pictures -> `report.html`: one page that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = (
 )
 
 Scores = Mapping[str, Float[np.ndarray, "_ _"]]
-"""By method ("prediction", "posterior", "repeat_last"): (clips, horizon), one value a frame."""
+"""By method ("prediction", "posterior", "repeat_last"): (clips, horizon), one value per frame."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Row:
     """One row of a table, its cells already text."""
 
     key: str
-    """a series' name, whose colour stands before the label; "" for none"""
+    """a series' name; its colour is shown before the label. "" for none"""
     label: str
     cells: Sequence[str]
 
@@ -66,25 +66,25 @@ def write_report(
     config: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Writes one self-contained page, whole or not at all; makes its folder.
+    """Writes one self-contained page and its folder. The file is written whole or not at all.
 
-    The headline is the mean PSNR of "prediction", with its distance to "repeat_last". All
-    pictures are inside the page; it asks the network for nothing. All text is escaped.
+    The headline is the mean PSNR of "prediction" and its difference to "repeat_last". All pictures
+    are inside the page. All text is escaped.
 
     Args:
         file: where to write it.
         title: heading of the page.
         protocol: one sentence: context, horizon, samples, best-of-N or not, data set.
-        psnr: dB, by method; each method becomes a row of a table, mean and per time step.
+        psnr: dB, by method; a table shows the mean and each time step of every method.
         n_past: number of context frames, so that the first value is of time step n_past.
-        command: what makes this page again.
+        command: the command that writes this page.
         ssim: as `psnr`, if it was measured.
-        tables: ready tables, instead of those that are made of `psnr` and `ssim`.
-        interval: of the headline's figure, dB.
-        predicted: what the headline's figure is of, where it is not just a prediction.
+        tables: tables to show instead of those of `psnr` and `ssim`.
+        interval: 95 % interval of the headline, dB.
+        predicted: the name of the predictions in the headline.
         figures: caption -> PNG or SVG.
         gifs: clip's name -> GIF.
-        strips: clip's name -> PNG; stands under the GIF of the same name.
+        strips: clip's name -> PNG, shown below the GIF of the same name.
         config: settings, nested as in `Config.to_dict()`.
         notes: more sentences for the top of the page.
 
@@ -151,7 +151,7 @@ def _tables(psnr: Scores, ssim: Scores, n_past: int) -> list[Table]:
 
 
 def _table(scores: Scores, n_past: int, quantity: str, digits: int) -> Table:
-    """A table's cells as text: mean +- its standard error over clips, then each time step."""
+    """A table of scores as text: mean +- standard error over clips, then each time step."""
     shape = np.shape(next(iter(scores.values())))
     if len(shape) != 2 or 0 in shape or any(np.shape(s) != shape for s in scores.values()):
         shapes = {key: np.shape(values) for key, values in scores.items()}

@@ -1,4 +1,4 @@
-"""Scores over time: a panel each for the whole frame and for its regions, with intervals."""
+"""Scores over time with intervals: one panel for the whole frame and one for each region."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def score_panels(
     *,
     quantity: str = "PSNR (dB)",
 ) -> LabFigure:
-    """A measure of each predicted frame against its time step, in one panel or several.
+    """Draws a measure of each predicted frame against its time step, in one or more panels.
 
     Args:
-        panels: a title ("whole frame", "arm") -> curves by method, each (3, horizon): mean, lower
-            bound and upper bound of its interval. Bounds may be NaN, and are not drawn then.
+        panels: title ("whole frame", "arm") -> curves by method, each (3, horizon): mean, lower
+            bound and upper bound of its interval. Bounds that are NaN are not drawn.
         n_past: number of context frames, so that the first value is of time step n_past.
-        protocol: one sentence that says how the values were made; printed under the axes.
+        protocol: one sentence that says how the values were measured; printed below the axes.
         quantity: what the values are, for the axes.
 
     Returns:
-        figure with the panels side by side, two in a row, one legend for all.
+        figure with two panels in a row and one legend.
 
     Raises:
-        ShapeError: no panel, an empty one, or curves that are not (3, horizon) of one horizon.
+        ShapeError: no panel, an empty panel, or curves of different shapes.
     """
     _check(panels)
     wide = min(2, len(panels))

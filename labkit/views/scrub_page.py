@@ -1,8 +1,7 @@
 """The scrubber as HTML: film strips, and a script that shows one time step of them.
 
-The strips are all there is without the script, which makes them the still picture of a page
-that may not run any; with it they are the sheets from which each frame is cut. So every frame
-is in the page once, and the page needs nothing from a network or a kernel.
+The script cuts each frame from the film strips, so every frame is in the page once. Where scripts
+are not allowed, the film strips themselves are shown. The page needs no network and no kernel.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from labkit.views.filmstrip import Rows, check_rows, filmstrip, png_bytes, strip
 from labkit.views.gif import frame_time
 
 STRIP_STEPS = 15
-"""time steps in one film strip: more would not be readable in a still page"""
+"""largest number of time steps in one film strip"""
 GAIN = 4
-"""a difference picture shows |truth - clip| so many times, cut at 255; a power of two"""
+"""a difference picture shows GAIN x |truth - clip|, clipped at 255; a power of two"""
 
 
 @dataclass(frozen=True)
-class Film:
-    """Film strips as PNGs, and where each frame lies in them."""
+class Strips:
+    """Film strips as PNGs, and where each frame is in them."""
 
-    strips: tuple[bytes, ...]
-    """each of up to `STRIP_STEPS` time steps, in order, labelled, one pixel a pixel"""
+    pngs: tuple[bytes, ...]
+    """each of up to `STRIP_STEPS` time steps, in order, labelled, not enlarged"""
     sizes: tuple[tuple[int, int], ...]
     """by strip: width and height in pixels"""
     places: tuple[tuple[int, int], ...]
@@ -47,7 +46,7 @@ class Film:
 
 @dataclass(frozen=True)
 class Show:
-    """What a scrubber shows and how: checked, and the same for the page and the widget."""
+    """What a scrubber shows and how, for the page and for the widget."""
 
     rows: Rows
     """named clips, each uint8 (T, 3, H, W)"""
@@ -61,12 +60,12 @@ class Show:
     """whether difference pictures are shown at first"""
 
     def __post_init__(self) -> None:
-        """Raises ShapeError: see `check_rows` and `frame_time`; nothing to take a difference of."""
+        """Raises ShapeError: see `check_rows` and `frame_time`; a difference without a truth."""
         check_rows(self.rows, self.n_past, self.scale)
         frame_time(self.fps)
         if self.difference and not any(psnr is not None for psnr in self.psnr()):
             raise ShapeError(
-                f"there is no difference to show: the rows are {', '.join(self.rows)}",
+                f"there is nothing to compare: the rows are {', '.join(self.rows)}",
                 hint="give truth=... and a clip to compare with it",
             )
 
@@ -89,15 +88,15 @@ def psnr_of_frames(
 ) -> Float[np.ndarray, " T"]:
     """PSNR of each frame, 10 log10(255^2 / MSE) dB; infinite where the two are alike.
 
-    It is that of the frames as shown, in whole numbers 0..255. The evaluation's, of the model's
-    floats, differs from it by some hundredths of a dB.
+    The frames are whole numbers 0..255. The evaluation uses the model's floats; its values differ
+    by some hundredths of a dB.
     """
     error = (truth.astype(np.float64) - clip) ** 2
     with np.errstate(divide="ignore"):
         return 10 * np.log10(255**2 / error.mean(axis=(1, 2, 3)))
 
 
-def film(rows: Rows, n_past: int | None = None) -> Film:
+def make_strips(rows: Rows, n_past: int | None = None) -> Strips:
     """The clips as labelled film strips of up to `STRIP_STEPS` time steps.
 
     Raises:
@@ -115,24 +114,23 @@ def film(rows: Rows, n_past: int | None = None) -> Film:
         strips.append(png_bytes(picture))
         sizes.append((layout.width, layout.height))
         tops = layout.tops
-    return Film(tuple(strips), tuple(sizes), tuple(places), tops, (height, width))
+    return Strips(tuple(strips), tuple(sizes), tuple(places), tops, (height, width))
 
 
 def scrub_html(show: Show, title: str | None = None) -> str:
-    """The scrubber as HTML: a whole page with that title, or, without one, a part of a page.
+    """The scrubber as HTML: a whole page if there is a title, else a part of a page.
 
-    All text is escaped. The page asks for nothing from anywhere: its own security policy
-    forbids it.
+    All text is escaped. The page's security policy forbids it to load anything.
     """
-    made = film(show.rows, show.n_past)
+    strips = make_strips(show.rows, show.n_past)
     return _template().render(
         title=title,
         css=Markup(stylesheet()),
         js=Markup(_beside("scrubber.js").strip()),
-        data=_script_data(_data(show, made, page=title is not None)),
+        data=_script_data(_data(show, strips, page=title is not None)),
         strips=[
             {"uri": png_uri(strip), "alt": alt}
-            for strip, alt in zip(made.strips, _alternatives(show), strict=True)
+            for strip, alt in zip(strips.pngs, _alternatives(show), strict=True)
         ],
     )
 
@@ -143,12 +141,12 @@ def stylesheet() -> str:
 
 
 def png_uri(png: bytes) -> str:
-    """A PNG as an address that holds the picture itself."""
+    """A PNG as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def step_text(show: Show, step: int) -> str:
-    """What stands above the frames: "t = 3 of 11 · predicted"."""
+    """The line above the frames: "t = 3 of 11 · predicted"."""
     text = f"t = {step} of {show.last}"
     if show.n_past is None:
         return text
@@ -180,7 +178,7 @@ def _alternatives(show: Show) -> Iterator[str]:
         )
 
 
-def _data(show: Show, made: Film, page: bool) -> Mapping[str, object]:
+def _data(show: Show, strips: Strips, page: bool) -> Mapping[str, object]:
     names, colors = zip(*looks(show.rows), strict=True)
     psnr = [
         None if values is None else [_shown(value) for value in values] for values in show.psnr()
@@ -196,10 +194,10 @@ def _data(show: Show, made: Film, page: bool) -> Mapping[str, object]:
         "scale": show.scale,
         "gain": GAIN,
         "difference": show.difference,
-        "places": made.places,
-        "tops": made.tops,
-        "height": made.size[0],
-        "width": made.size[1],
+        "places": strips.places,
+        "tops": strips.tops,
+        "height": strips.size[0],
+        "width": strips.size[1],
         "page": page,
     }
 
@@ -210,7 +208,7 @@ def _shown(value: float) -> float | None:
 
 
 def _script_data(data: Mapping[str, object] | Sequence[object]) -> Markup:
-    """JSON that can stand inside a <script>: no name in it can end the element."""
+    """JSON for a <script> element: no text in it can close the element."""
     return Markup(json.dumps(data, ensure_ascii=True).replace("<", "\\u003c"))
 
 

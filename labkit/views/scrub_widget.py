@@ -1,9 +1,8 @@
-"""The scrubber as ipywidgets, for a notebook that works with the slider's value.
+"""The scrubber as ipywidgets, for a notebook that uses the slider's value.
 
-The slider, the play button and the pictures are linked on the client side: dragging takes no
-round trip to the kernel and goes on when the kernel is gone. The film strips are sent once;
-what the slider chooses among are a few lines of HTML a time step, which say what part of the
-strips to show.
+The slider, the play button and the pictures are linked in the browser: they work without the
+kernel. The film strips are sent once. Each time step is a few lines of HTML that show a part of
+the strips.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import jinja2
 from labkit.views.gif import frame_time
 from labkit.views.scrub_page import (
     GAIN,
-    Film,
     Show,
-    film,
+    Strips,
     looks,
+    make_strips,
     png_uri,
     psnr_text,
     step_text,
@@ -56,11 +55,11 @@ _STEP = """
 
 
 class LinkedScrubber(widgets.VBox):
-    """A slider, a play button and a speed over named clips; made by `Scrubber.widget`."""
+    """Named clips with a slider, a play button and a speed; made by `Scrubber.widget`."""
 
     def __init__(self, show: Show) -> None:
-        made = film(show.rows, show.n_past)
-        key = f"film-{hashlib.sha256(b''.join(made.strips)).hexdigest()[:12]}-{show.scale}"
+        strips = make_strips(show.rows, show.n_past)
+        key = f"film-{hashlib.sha256(b''.join(strips.pngs)).hexdigest()[:12]}-{show.scale}"
         self.names = tuple(show.rows)
         self.frames = show.last + 1
         self.play = widgets.Play(
@@ -87,10 +86,10 @@ class LinkedScrubber(widgets.VBox):
             tooltip="milliseconds that a frame is shown while playing",
             layout=widgets.Layout(width="20em", max_width="100%"),
         )
-        # One layout and one style for all the time steps: each widget more is a message more.
+        # All time steps share one layout and one style: each further widget costs a message.
         layout, look = widgets.Layout(), widgets.HTML().style
         self.stack = widgets.Stack(
-            [widgets.HTML(text, layout=layout, style=look) for text in _steps(show, made, key)],
+            [widgets.HTML(text, layout=layout, style=look) for text in _steps(show, strips, key)],
             selected_index=0,
         )
         self.links = (
@@ -98,7 +97,7 @@ class LinkedScrubber(widgets.VBox):
             widgets.jslink((self.slider, "value"), (self.stack, "selected_index")),
             widgets.jslink((self.speed, "value"), (self.play, "interval")),
         )
-        sheet = widgets.HTML(f"<style>{stylesheet()}\n{_sheet(made, key, show.scale)}</style>")
+        sheet = widgets.HTML(f"<style>{stylesheet()}\n{_sheet(strips, key, show.scale)}</style>")
         controls = widgets.HBox(
             [self.play, self.slider, self.speed], layout=widgets.Layout(flex_flow="row wrap")
         )
@@ -108,18 +107,18 @@ class LinkedScrubber(widgets.VBox):
         return f"LinkedScrubber(rows={list(self.names)}, frames={self.frames})"
 
 
-def _steps(show: Show, made: Film, key: str) -> Iterator[str]:
+def _steps(show: Show, strips: Strips, key: str) -> Iterator[str]:
     """The HTML of each time step."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(_STEP)
     truth = list(show.rows).index("truth") if "truth" in show.rows else None
-    series = list(zip(looks(show.rows), show.psnr(), made.tops, strict=True))
-    wide = max(made.size[1] * show.scale, 112)
+    series = list(zip(looks(show.rows), show.psnr(), strips.tops, strict=True))
+    wide = max(strips.size[1] * show.scale, 112)
     mark = None
     if show.n_past is not None:
-        # Between the last place in the context and the first after it, as below the slider.
+        # Halfway between the last context frame and the first predicted one.
         mark = 100 * min(max((show.n_past - 0.5) / max(show.last, 1), 0), 1)
-    for step, (strip, left) in enumerate(made.places):
+    for step, (strip, left) in enumerate(strips.places):
         clips = [
             {
                 "label": label,
@@ -127,7 +126,7 @@ def _steps(show: Show, made: Film, key: str) -> Iterator[str]:
                 "psnr": "" if psnr is None else psnr_text(psnr[step]),
                 "strip": f"strip-{strip}",
                 "at": _at(left, top, show.scale),
-                "truth_at": _at(left, made.tops[truth], show.scale)
+                "truth_at": _at(left, strips.tops[truth], show.scale)
                 if show.difference and truth is not None and psnr is not None
                 else "",
             }
@@ -149,15 +148,15 @@ def _at(left: int, top: int, scale: int) -> str:
     return f"-{left * scale}px -{top * scale}px"
 
 
-def _sheet(made: Film, key: str, scale: int) -> str:
-    """The rules that hold the film strips, for the tiles of this scrubber alone."""
-    high, wide = made.size
+def _sheet(strips: Strips, key: str, scale: int) -> str:
+    """The CSS rules with the film strips, for the tiles of this scrubber alone."""
+    high, wide = strips.size
     rules = [f".{key} .tile {{ width: {wide * scale}px; height: {high * scale}px; }}"]
     rules += [
         f".{key} .strip-{number} {{ background-image: url({png_uri(png)}); "
         f"background-size: {width * scale}px {height * scale}px; }}"
-        for number, (png, (width, height)) in enumerate(zip(made.strips, made.sizes, strict=True))
+        for number, (png, (width, height)) in enumerate(zip(strips.pngs, strips.sizes, strict=True))
     ]
-    # The truth below, the clip subtracted from it, and the whole made brighter.
+    # The clip is subtracted from the truth below it, and the difference is brightened.
     rules.append(f".{key} .subtracted {{ filter: brightness({GAIN}); }}")
     return "\n".join(rules)

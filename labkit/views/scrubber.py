@@ -1,10 +1,9 @@
-"""Clips under a slider: in a notebook, in a page of its own, and as linked widgets.
+"""Clips with a slider: in a notebook, as a page, and as linked widgets.
 
-What a notebook shows is the HTML of `scrub_page` and not a widget's view. Both answer without
-the kernel, but a view lasts only as long as the session that made it: in a notebook that was
-run, saved and opened again, JupyterLab shows "Error displaying widget: model not found" in its
-place. The HTML works there too, in an exported page, and where scripts may not run it is still
-a film strip. `Scrubber.widget` is there for what HTML cannot do: a slider that Python can read.
+A notebook shows the HTML of `scrub_page`, not a widget. Both work without a kernel, but a widget
+is lost when the notebook is closed: opened again, JupyterLab shows "Error displaying widget: model
+not found". The HTML works there, in an exported page too, and without scripts it is a film strip.
+`Scrubber.widget` gives a slider whose value Python can read.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from labkit.errors import ShapeError
 from labkit.files import write_whole
 from labkit.views import style
 from labkit.views.filmstrip import Rows
-from labkit.views.scrub_page import Show, film, scrub_html
+from labkit.views.scrub_page import Show, make_strips, scrub_html
 from labkit.views.scrub_widget import LinkedScrubber
 
 Samples = np.ndarray | Sequence[np.ndarray]
-"""several predictions of one clip: uint8 (N, T, 3, H, W), or a clip each"""
+"""several predictions of one clip: uint8 (N, T, 3, H, W), or a list of clips"""
 
 
 class Scrubber:
-    """Named clips under one slider; made by `scrub`. As a cell's last line it shows itself."""
+    """Named clips with one slider, made by `scrub`. A notebook shows it as a cell's last line."""
 
     def __init__(self, show: Show) -> None:
         self.show = show
@@ -38,12 +37,11 @@ class Scrubber:
         return f"Scrubber(rows={list(self.show.rows)}, frames={self.show.last + 1})"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """What the notebook shows and keeps: the same at every run.
+        """What the notebook shows and stores; the same at every run.
 
-        The picture is for what shows no HTML, such as an export as PDF through LaTeX: the film
-        strip's first time steps.
+        The picture is for viewers without HTML, such as an export to PDF: the first time steps.
         """
-        strip = base64.b64encode(film(self.show.rows, self.show.n_past).strips[0])
+        strip = base64.b64encode(make_strips(self.show.rows, self.show.n_past).pngs[0])
         return {
             "text/plain": repr(self),
             "text/html": self.to_html_part(),
@@ -51,7 +49,7 @@ class Scrubber:
         }
 
     def to_html(self, title: str | None = None) -> str:
-        """A whole page with the clips under a slider, which needs nothing but itself.
+        """A whole page with the clips and the slider, which needs no other file.
 
         Args:
             title: the page's heading; the clips' names if None. It is escaped.
@@ -70,10 +68,10 @@ class Scrubber:
         return file
 
     def widget(self) -> LinkedScrubber:
-        """The same as ipywidgets, linked on the client side, with `.slider`, `.play`, `.speed`.
+        """The same as ipywidgets linked in the browser, with `.slider`, `.play`, `.speed`.
 
-        For a notebook that reads the slider or links it to something else. Its view is empty in
-        a notebook that is opened again; the scrubber itself is not.
+        For a notebook that reads the slider or links it to another widget. It is empty in a
+        notebook that is opened again.
         """
         return LinkedScrubber(self.show)
 
@@ -90,30 +88,29 @@ def scrub(
     fps: int | float = 5.0,
     difference: bool = False,
 ) -> Scrubber:
-    """Named clips side by side under one slider, for the last line of a notebook's cell.
+    """Named clips side by side with one slider, for the last line of a notebook's cell.
 
-    Every clip but the truth says its PSNR at the time step shown, where there is a truth. The
-    arrow keys step, space plays and pauses.
+    If there is a truth, every other clip shows its PSNR at the current time step. The arrow keys
+    step; the space key plays and pauses.
 
     Args:
         rows: named clips, each uint8 (T, 3, H, W), all of one shape, in the order to show.
-        truth: the clip itself; others are compared with it.
-        prediction: what the model makes of the context frames.
-        posterior: its reconstruction, which sees the target.
+        truth: the true frames; the other clips are compared with them.
+        prediction: the model's prediction, context frames included.
+        posterior: the reconstruction from the posterior, which sees the target.
         samples: uint8 (N, T, 3, H, W), or several clips: named "sample 1", "sample 2", ...
-        n_past: how many of the first frames are context: a mark shows where they end, and
-            above the frames stands "context" or "predicted". None: neither.
+        n_past: how many of the first frames are context. A mark shows where they end, and the
+            line above the frames says "context" or "predicted". None: neither, for raw data.
         scale: every pixel becomes a square of this side (nearest neighbour).
-        fps: frames a second when playing, at most 50; can be changed beside the slider.
-        difference: show |truth - clip| below each clip from the start.
+        fps: frames per second when playing, at most 50; it can be changed beside the slider.
+        difference: show |truth - clip| below each clip.
 
     Returns:
-        an object that shows itself, with `.to_html()` and `.widget()`, whose repr is the same
-        at every run.
+        an object that a notebook shows, with `.to_html()` and `.widget()`.
 
     Raises:
-        ShapeError: no clips; clips of different lengths or sizes, of another type than uint8,
-            or with no frames; a name given twice; differences without a truth to take them of.
+        ShapeError: no clips; clips of different lengths or sizes, not uint8, or without frames;
+            a name given twice; differences without a truth.
     """
     named = {"truth": truth, "prediction": prediction, "posterior": posterior}
     given = {name: clip for name, clip in named.items() if clip is not None}

@@ -1,6 +1,6 @@
-"""Frames -> one still picture of one time step: named clips beside each other.
+"""Frames -> a picture of one time step, with named clips beside each other.
 
-The frames of a GIF and of a video are these.
+The frames of GIFs and videos are such pictures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from labkit.views.filmstrip import (
 
 
 def side_by_side_layout(rows: Rows, *, scale: int = 4, n_past: int | None = None) -> Layout:
-    """Where `side_by_side` puts each clip's frame; the same at every time step."""
+    """Where `side_by_side` puts each clip's frame; it is the same at every time step."""
     length, height, width = check_rows(rows, n_past, scale)
     tile = height * scale, width * scale
     size = letter_size(tile[1])
@@ -42,17 +42,17 @@ def side_by_side_layout(rows: Rows, *, scale: int = 4, n_past: int | None = None
 def side_by_side(
     rows: Rows, step: int, *, scale: int = 4, n_past: int | None = None
 ) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """One time step: the clips beside each other, named, over a time line.
+    """One time step: the named clips beside each other, above a time line.
 
     Args:
         rows: named clips, each uint8 (T, 3, H, W); the first is the leftmost column.
         step: time step, 0..T-1.
         scale: every pixel becomes a square of this side (nearest neighbour).
-        n_past: how many of the first frames are context; the picture then says "context" or
-            "predicted". None: it says neither.
+        n_past: how many of the first frames are context; the picture says "context" or
+            "predicted". None: neither, for raw data.
 
     Returns:
-        uint8 (H', W', 3) picture, of one size for every step.
+        uint8 (H', W', 3) picture; the size is the same for every step.
 
     Raises:
         ShapeError: see `check_rows`; a step that is not in the clips.
@@ -95,7 +95,7 @@ def _draw_column_labels(draw: ImageDraw.ImageDraw, layout: Layout, rows: Rows) -
 def _draw_time_line(
     draw: ImageDraw.ImageDraw, layout: Layout, step: int, length: int, n_past: int | None
 ) -> None:
-    """One cell a time step along the bottom; those up to now are filled."""
+    """Draws one cell for each time step along the bottom, filled up to the current one."""
     left, right = PAD, layout.width - PAD
     gap = GAP if (right - left) // length > 2 * GAP else 0
     y = layout.height - PAD - 2 * SWATCH

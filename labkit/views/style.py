@@ -1,8 +1,8 @@
-"""One visual language for every picture: colours with a fixed meaning, one font, one voice.
+"""The style of every picture: colours with a fixed meaning, one font, the names of the series.
 
 The colours are those of Okabe and Ito (2008), which people with any common form of colour
-blindness can tell apart. A colour belongs to a series wherever the series is shown: in a
-curve, beside a row of a film strip, above a column of a GIF. Lines differ by their dashes too.
+blindness can distinguish. A series has the same colour in every picture: in curves, film strips
+and GIFs. Lines also differ by their dashes.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 INK = "#1f1f1f"
 """text"""
 FAINT = "#d4d4d4"
-"""grid lines, the part of a time line not yet reached"""
+"""grid lines, and the rest of a time line"""
 CONTEXT = "#767676"
-"""whatever marks context frames: they are given, so they have no colour of their own"""
+"""marks of context frames"""
 PAPER = "#ffffff"
-"""the background: white in every theme, so that a saved picture reads anywhere"""
+"""the background: white, also in a dark theme"""
 
 
 @dataclass(frozen=True)
 class Series:
-    """How a named series is drawn and called."""
+    """Label and look of a named series."""
 
     label: str
-    """what a reader sees"""
+    """the name a reader sees"""
     color: str
     """its colour, "#rrggbb" """
     dashes: str = "-"
@@ -96,11 +96,11 @@ RC: dict[str, object] = {
 
 
 def series(key: str, position: int = 0) -> Series:
-    """The style of series `key`. One the lab does not know gets a spare colour.
+    """The style of the series `key`. An unknown series gets a spare colour.
 
     Args:
         key: its name in a history, an evaluation or a dictionary of clips.
-        position: its place among the series shown, which picks the spare colour.
+        position: its place among the series shown; it selects the spare colour.
     """
     if key in SERIES:
         return SERIES[key]
@@ -109,13 +109,13 @@ def series(key: str, position: int = 0) -> Series:
 
 
 def label_of(key: str) -> str:
-    """What a reader sees for `key`: "repeat_last" is "repeat last frame"."""
+    """The name a reader sees for `key`: "repeat_last" is "repeat last frame"."""
     return SERIES[key].label if key in SERIES else key.replace("_", " ")
 
 
 @contextmanager
 def use_style() -> Iterator[None]:
-    """Figures made inside `with use_style():` look like the lab's own; nothing else changes."""
+    """Inside `with use_style():`, new figures have the lab's style."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
@@ -129,7 +129,7 @@ def use_style() -> Iterator[None]:
 def font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, the figures' font, at `size` pixels: it comes with matplotlib."""
     file = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    # The basic layout is in every build of pillow, so pictures do not depend on the build.
+    # Every build of pillow has the basic layout, so the pictures are the same everywhere.
     return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -145,7 +145,7 @@ def line_height(size: int) -> int:
 
 
 def wrap(text: str, size: int, width: int) -> list[str]:
-    """Lines of text that fit `width` pixels: broken at spaces, or inside a word too long."""
+    """Lines of text that fit `width` pixels, broken at spaces or inside words that are too long."""
     lines: list[str] = []
     line = ""
     for word in text.split(" "):
@@ -159,7 +159,7 @@ def wrap(text: str, size: int, width: int) -> list[str]:
 
 
 def _pieces(word: str, size: int, width: int) -> Iterator[str]:
-    """`word` in parts that each fit `width`; at least one letter a part."""
+    """`word` in parts that each fit `width`, with at least one letter in each."""
     while len(word) > 1 and text_width(word, size) > width:
         cut = 1
         while text_width(word[: cut + 1], size) <= width:

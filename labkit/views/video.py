@@ -1,4 +1,4 @@
-"""Frames -> an MP4 of named clips side by side, where ffmpeg is there."""
+"""Frames -> an MP4 of named clips side by side, if ffmpeg is installed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from labkit.views.side_by_side import side_by_side
 def mp4_bytes(
     rows: Rows, *, scale: int = 3, fps: int | float = 5.0, n_past: int | None = None
 ) -> bytes:
-    """The pictures of `gif_bytes` as an H.264 video: all colours, and far smaller for long clips.
+    """The pictures of `gif_bytes` as an H.264 video, with all colours and a much smaller file.
 
     Args:
         rows: named clips, each uint8 (T, 3, H, W); the first is the leftmost.
         scale: every pixel becomes a square of this side (nearest neighbour).
-        fps: frames a second, at most 50.
+        fps: frames per second, at most 50.
         n_past: how many of the first frames are context; None: not marked.
 
     Returns:
@@ -31,18 +31,18 @@ def mp4_bytes(
 
     Raises:
         ShapeError: see `filmstrip.check_rows`; a rate outside 0..50.
-        LabkitError: there is no ffmpeg.
+        LabkitError: ffmpeg is not installed.
     """
     length, _, _ = check_rows(rows, n_past, scale)
     frame_time(fps)
     if not can_write_mp4():
         raise LabkitError(
-            "an MP4 needs ffmpeg, which is not there",
-            hint="pip install -e '.[video]', or write a GIF with save_gif, which needs nothing",
+            "an MP4 needs ffmpeg, which is not installed",
+            hint="pip install -e '.[video]', or write a GIF with save_gif",
         )
     pictures = [side_by_side(rows, step, scale=scale, n_past=n_past) for step in range(length)]
     high, wide = pictures[0].shape[:2]
-    # The usual pixel format halves the colours' resolution, so both sides must be even.
+    # The usual pixel format stores colours at half resolution, so both sides must be even.
     edge = ((0, 0), (0, high % 2), (0, wide % 2), (0, 0))
     frames = np.pad(np.stack(pictures), edge, mode="edge")
     return iio.imwrite(

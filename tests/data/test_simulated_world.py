@@ -19,7 +19,7 @@ def clip():
 
 
 def test_the_clips_own_actions_give_its_frames(clip) -> None:
-    film = clip.world.film(clip.actions[:-1], SINCE)
+    film = clip.world.all_frames(clip.actions[:-1], SINCE)
     np.testing.assert_array_equal(film, clip.frames)
 
 
@@ -66,7 +66,7 @@ def test_the_arm_is_expected_within_its_reach() -> None:
 
 def test_actions_that_cannot_be_followed_are_named(clip) -> None:
     with pytest.raises(DataError, match="row 4"):
-        clip.world.film(clip.actions[:4], 4)
+        clip.world.all_frames(clip.actions[:4], 4)
     broken = np.full((3, 4), np.nan, np.float32)
     with pytest.raises(DataError, match="row 1"):
         clip.world.last_frame(broken, 1)

@@ -74,7 +74,7 @@ def test_what_is_not_fed_back_has_a_frame() -> None:
     feedback[1, 2] = 0
     (box,) = drawn(frames, conditions, feedback).axes[3].patches
     assert box.get_xy() == (3.5, 2.5)  # prediction 4 does not answer to prediction 3
-    assert "not seen" in text_of(drawn(frames, conditions, None))
+    assert "not measured" in text_of(drawn(frames, conditions, None))
 
 
 def test_everything_said_is_on_it() -> None:

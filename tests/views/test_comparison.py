@@ -52,7 +52,7 @@ def test_no_two_of_many_runs_look_alike() -> None:
 
 def test_nothing_to_draw_is_refused() -> None:
     for empty in ({}, {"one": []}):
-        with pytest.raises(ShapeError, match="an arm"):
+        with pytest.raises(ShapeError, match="each group"):
             comparison_figure(empty, {}, {}, "protocol")
 
 

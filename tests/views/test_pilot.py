@@ -170,7 +170,7 @@ def test_plans_share_their_z_and_differ_by_their_actions(model, clip) -> None:
         *("a", "a, simulated", "b", "b, simulated", "c", "c, simulated"),
     ]
     told = np.concatenate([clip.actions[:1], right])
-    np.testing.assert_array_equal(made.simulated["a"], clip.world.film(told, 1))
+    np.testing.assert_array_equal(made.simulated["a"], clip.world.all_frames(told, 1))
     alone = futures_of_plans(model, clip, {"c": plan("near", 3)}).predicted["c"]
     np.testing.assert_allclose(made.predicted["c"], alone.astype(int), atol=1)
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from labkit.errors import ShapeError
 from labkit.views import png_bytes, scrub
-from labkit.views.scrub_page import film, psnr_of_frames
+from labkit.views.scrub_page import make_strips, psnr_of_frames
 
 
 def clips(length: int = 4, *names: str) -> dict[str, np.ndarray]:
@@ -68,7 +68,7 @@ def test_without_a_truth_there_is_nothing_to_compare_with() -> None:
     data = data_of(scrub(clips(4, "prediction", "posterior")).to_html())
     assert data["psnr"] == [None, None]
     assert data["truth"] is None
-    with pytest.raises(ShapeError, match=r"no difference to show.*truth="):
+    with pytest.raises(ShapeError, match=r"nothing to compare.*truth="):
         scrub(clips(4, "prediction", "posterior"), difference=True)
 
 
@@ -163,7 +163,7 @@ def test_links_are_made_in_the_browser() -> None:
 
 def test_each_of_the_widgets_time_steps_shows_its_part_of_the_strips() -> None:
     rows, scale = clips(20), 3
-    made, steps = film(rows, 2), scrub(rows, n_past=2, scale=scale).widget().stack.children
+    made, steps = make_strips(rows, 2), scrub(rows, n_past=2, scale=scale).widget().stack.children
     assert len(steps) == 20
     for step, child in enumerate(steps):
         kind = "context" if step < 2 else "predicted"

@@ -49,7 +49,7 @@ class SimulatedWorld:
         """The draws of the clip's controller and of the arm's errors, from the start."""
         return self._generators()[1]
 
-    def film(
+    def all_frames(
         self, actions: Float32[np.ndarray, "N 4"], since: int
     ) -> UInt8[np.ndarray, "N+1 3 H W"]:
         """Every frame of the clip, if the robot is asked for these actions from row `since` on.
