@@ -1,4 +1,4 @@
-"""Weights and config that do not belong together are told apart, by name."""
+"""Weights and config that do not belong together are refused by name; displaced weights return."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from labkit.config import Config
 from labkit.errors import RunError
 from labkit.model import VideoCVAE
 from labkit.presets import SMOKE
-from labkit.training.checkpoint import load_model, save_model
+from labkit.training.checkpoint import (
+    Progress,
+    load_model,
+    load_progress,
+    save_model,
+    save_progress,
+)
 
 
 def saved(folder: Path, config: Config = SMOKE) -> Path:
@@ -104,3 +110,22 @@ def test_weights_of_another_program_are_judged_by_their_tensors(tmp_path: Path) 
     save_file(tensors, run / "model.safetensors")
     with pytest.raises(RunError, match=r"do not fit.*decoder\.to_output\.conv\.bias"):
         load_model(run)
+
+
+def test_displaced_weights_come_back_from_the_checkpoint(tmp_path: Path) -> None:
+    """The best weights are in the checkpoint while others are in their place; a resume restores
+    them byte for byte."""
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"the best")
+    progress = Progress(best_psnr=20.0)
+    progress.displace(tmp_path)
+    tensors = {"module": {}, "average": None, "optimizer": {}}
+    save_progress(tmp_path, tensors, progress)
+    file.write_bytes(b"out of time")
+    _, again = load_progress(tmp_path)
+    again.restore(tmp_path)
+    assert file.read_bytes() == b"the best"
+    assert again.displaced is None
+    file.write_bytes(b"later")
+    again.restore(tmp_path)  # nothing is displaced any more
+    assert file.read_bytes() == b"later"

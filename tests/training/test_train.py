@@ -10,9 +10,11 @@ import torch
 
 from labkit.config import Config
 from labkit.errors import ConfigError, RunError, TrainingError
+from labkit.evaluation.protocol import validation_psnr
 from labkit.model import VideoCVAE
 from labkit.training import load_model, loop, read_history, train
 from labkit.training.checkpoint import load_checkpoint, save_checkpoint
+from labkit.training.events import EpochEnd, Update
 from labkit.training.history import read_timing
 from labkit.training.loop import TrainingLoop
 from labkit.training.objective import negative_elbo
@@ -117,6 +119,42 @@ def test_out_of_time_is_validated_and_undone_by_a_resume(smoke, tmp_path) -> Non
     names = ["history.csv", "config.json"]
     assert all((run / n).read_bytes() == (tmp_path / "whole" / n).read_bytes() for n in names)
     assert load_checkpoint(run)["displaced"] is None
+
+
+def test_the_moving_average_is_what_is_validated_and_saved(smoke, tmp_path) -> None:
+    """By hand: average <- d average + (1 - d) weights after each update but the first, which sets
+    the average to the weights."""
+    config = with_training(smoke, epochs=1, updates_per_epoch=3, ema_decay=0.5)
+    weights: list[dict[str, torch.Tensor]] = []
+    setup = TrainingSetup(config, torch.device("cpu"))
+
+    class Records:
+        def on_update(self, update: Update) -> None:
+            weights.append({k: v.detach().clone() for k, v in setup.model.named_parameters()})
+
+        def on_epoch(self, epoch_end: EpochEnd) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    config.save(tmp_path / "config.json")
+    (row,) = TrainingLoop(setup, tmp_path, callbacks=[Records()]).fit()
+    average = weights[0]
+    for each in weights[1:]:
+        average = {name: 0.5 * average[name] + 0.5 * each[name] for name in average}
+    saved, _ = load_model(tmp_path)
+    torch.testing.assert_close(dict(saved.named_parameters()), average)
+    assert any(not torch.equal(weights[-1][name], value) for name, value in average.items())
+
+    def decibels(model: VideoCVAE) -> float:
+        clips, seed = config.training.validation_clips, config.seed
+        return validation_psnr(
+            model.eval(), setup.validation, clips=clips, seed=seed, device=setup.device
+        )
+
+    assert row.validation_psnr == pytest.approx(decibels(saved), abs=1e-6)
+    assert row.validation_psnr != pytest.approx(decibels(setup.model), abs=1e-6)
 
 
 def test_the_saved_model_predicts_the_same(smoke, tmp_path) -> None:
