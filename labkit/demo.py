@@ -26,6 +26,7 @@ def run_demo(
     seed: int = 1,
     workers: int = 0,
     progress: bool = True,
+    device: str | None = None,
 ) -> None:
     """Simulate (or find simulated), train (or go on, or find trained), evaluate, report.
 
@@ -36,6 +37,7 @@ def run_demo(
         seed: of the clips, the weights and every draw.
         workers: processes that simulate.
         progress: show bars.
+        device: where to compute; None takes a GPU if there is one.
     Raises:
         RunError: `out` holds a run with other settings.
         DataError: `data` holds other clips.
@@ -50,9 +52,9 @@ def run_demo(
         print(f"2/3  trained already; to train anew, delete {out}", flush=True)
     else:
         print(f"2/3  training, with everything kept in {out}", flush=True)
-        train(config, out, resume=_is_begun(out), minutes=minutes, progress=progress)
+        train(config, out, resume=_is_begun(out), minutes=minutes, progress=progress, device=device)
     print("3/3  predicting the test clips", flush=True)
-    evaluation = evaluate_run(out, progress=progress)
+    evaluation = evaluate_run(out, progress=progress, device=device)
     reached, baseline = (
         float(evaluation.psnr[name].mean()) for name in ("prediction", "repeat_last")
     )

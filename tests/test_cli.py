@@ -355,7 +355,7 @@ def test_demo_hands_on_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labkit.demo, "run_demo", lambda **options: calls.append(options))
     main(["demo", "--out", "o", "--data", "d", "--minutes", "1", "--workers", "3", "--no-progress"])
     expected = {"out": Path("o"), "data": Path("d"), "minutes": 1.0, "seed": 1}
-    assert calls == [{**expected, "workers": 3, "progress": False}]
+    assert calls == [{**expected, "workers": 3, "progress": False, "device": "cpu"}]
 
 
 def test_data_commands_do_what_they_say(capsys: pytest.CaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""The command `labkit`. A mistake ends in one line on stderr and exit code 2."""
+"""The command `labkit`. A user's mistake ends in one line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from labkit.cli.comparison_commands import Compare, Experiment
 from labkit.cli.data_commands import Check, Convert, Download, Pack, Simulate
 from labkit.cli.evaluate_command import Evaluate
 from labkit.cli.evaluation_commands import Control, Prove
+from labkit.cli.import_command import Import
 from labkit.cli.reading import Group, find, read
 from labkit.config import Config
 from labkit.course_names import in_lab_words
@@ -23,7 +24,7 @@ LABKIT = Group(
     {
         "demo": Demo,
         "data": Group(
-            "Make, fetch, convert, check and pack data sets.",
+            "Simulate, download, convert, check and pack data sets.",
             {
                 "simulate": Simulate,
                 "download": Download,
@@ -39,6 +40,7 @@ LABKIT = Group(
         "prove": Prove,
         "control": Control,
         "predict": Predict,
+        "import": Import,
         "doctor": Doctor,
     },
 )
@@ -61,12 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command.run() or 0
     except LabkitError as error:
         return _say(program, str(error), 2)
-    except BrokenPipeError:  # whoever read the output has read enough: `labkit ... | head`
+    except BrokenPipeError:  # the reader of the output has closed it: `labkit ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.filename is None:
-            raise
-        return _say(program, f"{error.filename}: {error.strerror}", 2)
+        what = "the output or a file" if error.filename is None else error.filename
+        return _say(program, f"{what}: {error.strerror or error}", 2)
     except KeyboardInterrupt as stop:  # one that has saved says how to go on
         said = str(stop) or getattr(kind, "interrupted", "interrupted")
         return _say(program, said, getattr(stop, "code", 130))
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read_train(program: str, words: Sequence[str]) -> Train:
-    """Reads `labkit train`, whose defaults are those of the preset or run that it names."""
+    """Reads `labkit train`. The defaults are those of the preset, or of the run to resume."""
     words = in_lab_words(words)
     named = words[0] if words and words[0] in PRESETS else "demo"
     defaults = Train(preset=named, config=preset(named))
@@ -91,5 +92,6 @@ def _read_train(program: str, words: Sequence[str]) -> Train:
 
 
 def _say(program: str, message: str, code: int) -> int:
-    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    lines = (line.strip() for line in message.splitlines())
+    print(f"{program}: {' '.join(filter(None, lines))}", file=sys.stderr)
     return code

@@ -12,10 +12,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from labkit.cli.data_commands import cores
+from labkit.cli.options import Device, Threads, checked_seed, cores, quoted, require_run, use
 from labkit.cli.reading import Flag
 from labkit.config import Config
-from labkit.errors import LabkitError, RunError
 from labkit.presets import PRESETS
 
 
@@ -37,6 +36,10 @@ class Demo:
     """seed of the clips, the weights and every random draw"""
     workers: Annotated[int | None, arg(metavar="N")] = None
     """processes that simulate; one per core if left out"""
+    device: Device = None
+    """cpu, cuda or mps; a GPU if there is one and this is left out"""
+    threads: Threads = None
+    """threads of the CPU; torch's own choice if left out"""
     progress: Flag = True
     """show no progress bars"""
 
@@ -47,9 +50,10 @@ class Demo:
             out=self.out,
             data=self.data,
             minutes=self.minutes,
-            seed=self.seed,
+            seed=checked_seed(self.seed),
             workers=cores(self.workers),
             progress=self.progress,
+            device=use(self.device, self.threads),
         )
 
 
@@ -77,8 +81,10 @@ class Train:
     number of processes may differ"""
     minutes: Annotated[float | None, arg(metavar="M")] = None
     """stop after M minutes; --resume goes on from there"""
-    device: Annotated[Literal["cpu", "cuda", "mps"] | None, arg(metavar="NAME")] = None
+    device: Device = None
     """cpu, cuda or mps; the fastest one available if left out"""
+    threads: Threads = None
+    """threads of the CPU; torch's own choice if left out"""
     progress: Flag = True
     """show no progress bar"""
     tensorboard: Flag = True
@@ -91,15 +97,11 @@ class Train:
         return Path("runs") / self.preset if self.out is None else self.out
 
     def run(self) -> None:
-        import torch
-
         from labkit.training import train
         from labkit.training.distributed import speaks
         from labkit.training.tensorboard import TensorBoard
 
-        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if not there.get(self.device or "cpu", True):
-            raise LabkitError(f"there is no {self.device} device here", hint="leave --device out")
+        use(self.device, self.threads)
         train(
             self.config,
             self.folder,
@@ -111,7 +113,7 @@ class Train:
             report=_tell,
         )
         if speaks():
-            print(f"{self.folder} is trained; next: labkit evaluate {self.folder}")
+            print(f"{self.folder} is trained; next: labkit evaluate {quoted(self.folder)}")
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,16 @@ class Predict:
     """folder of the clip: 0.png, 1.png, ..., actions.csv and endeffector_positions.csv"""
     out: Annotated[Path, arg(metavar="FILE.gif")] = Path("prediction.gif")
     """file to write"""
+    device: Device = None
+    """cpu, cuda or mps; a GPU if there is one and this is left out"""
+    threads: Threads = None
+    """threads of the CPU; torch's own choice if left out"""
 
     def run(self) -> None:
         from labkit.reporting.predict_clip import predict_clip
 
         require_run(self.folder)
-        predict_clip(self.folder, self.clip, self.out)
+        predict_clip(self.folder, self.clip, self.out, use(self.device, self.threads))
         print(f"{self.out} is written")
 
 
@@ -146,13 +152,3 @@ class Doctor:
 def _tell(line: str) -> None:
     """Prints a line at once, above a progress bar."""
     print(line, flush=True)
-
-
-def require_run(folder: Path) -> None:
-    """Raises RunError unless `folder` is that of a run."""
-    if not (folder / "config.json").is_file():
-        raise RunError(
-            "not the folder of a run: it has no config.json",
-            file=folder,
-            hint="labkit train writes one",
-        )

@@ -12,8 +12,8 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
+from labkit.cli.options import checked_seed, cores, quoted
 from labkit.cli.reading import Flag
-from labkit.cores import usable_cores
 from labkit.errors import LabkitError
 
 
@@ -47,13 +47,13 @@ class Simulate:
         from labkit.data.simulator import SimulatedSplit, check_counts, simulate_pack
 
         counts = {"train": self.train, "validate": self.validate, "test": self.test}
-        workers = cores(self.workers)
+        workers, seed = cores(self.workers), checked_seed(self.seed)
         if self.layout == "pack":
-            simulate_pack(self.out, self.seed, counts, workers, self.progress)
+            simulate_pack(self.out, seed, counts, workers, self.progress)
         else:
             check_counts(counts)
             for split, count in counts.items():
-                clips = SimulatedSplit(self.seed, split, count, workers)
+                clips = SimulatedSplit(seed, split, count, workers)
                 write_split(self.out, split, clips, self.progress)
         print(f"{self.out}: {_counts(counts)}")
 
@@ -81,7 +81,7 @@ class Download:
         from labkit.data.download import download
 
         file = download(self.what, self.out, url=self.url, progress=self.progress)
-        print(f"next: labkit data convert {file} {self.out / self.what}")
+        print(f"next: labkit data convert {quoted(file)} {quoted(self.out / self.what)}")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ class Convert:
             workers=None if self.workers is None else cores(self.workers),
             progress=self.progress,
         )
-        print(f"{self.out}: {_counts(summary['splits'])}; next: labkit data check {self.out}")
+        counts = _counts(summary["splits"])
+        print(f"{self.out}: {counts}; next: labkit data check {quoted(self.out)}")
 
 
 @dataclass(frozen=True)
@@ -174,17 +175,6 @@ class Pack:
         counts = _counts({name: len(pack.split(name)) for name in pack.splits})
         place = "a pack already" if pack.root == self.root else f"its pack is {pack.root}"
         print(f"{self.root}: {counts}; {place}")
-
-
-def cores(asked: int | None) -> int:
-    """The number of processes: as given, or one per core.
-
-    Raises:
-        LabkitError: a number below 1.
-    """
-    if asked is not None and asked < 1:
-        raise LabkitError(f"--workers is {asked}", hint="1 or more, or leave it out")
-    return usable_cores() if asked is None else asked
 
 
 def _counts(counts: Mapping[str, int]) -> str:

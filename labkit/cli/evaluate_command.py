@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from labkit.cli.commands import require_run
+from labkit.cli.options import Device, Threads, require_run, use
 from labkit.cli.reading import Flag
 
 
@@ -45,6 +45,10 @@ class Evaluate:
     """network of LPIPS; vgg is slow on a CPU"""
     data: Annotated[Path | None, arg(metavar="ROOT")] = None
     """folder of another data set; the run's own if left out"""
+    device: Device = None
+    """cpu, cuda or mps; a GPU if there is one and this is left out"""
+    threads: Threads = None
+    """threads of the CPU; torch's own choice if left out"""
     progress: Flag = True
     """show no progress bar"""
 
@@ -63,6 +67,7 @@ class Evaluate:
             self.protocol,
             self.samples,
             {"both": ("alex", "vgg"), "none": ()}.get(self.lpips, (self.lpips,)),  # type: ignore[arg-type]
+            device=use(self.device, self.threads),
         )
         print(_wrapped(f"{evaluation.protocol[0].upper()}{evaluation.protocol[1:]}."))
         for table in tables_of(evaluation, steps=["psnr"]):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from labkit.cli.commands import require_run
+from labkit.cli.options import Device, Threads, checked_seed, require_run, use
 from labkit.cli.reading import Flag
 from labkit.errors import LabkitError
 
@@ -39,6 +39,10 @@ class Prove:
     """folder of another data set; the run's own if left out"""
     seed: int = 0
     """seed of the predictions and of the noise"""
+    device: Device = None
+    """cpu, cuda or mps; a GPU if there is one and this is left out"""
+    threads: Threads = None
+    """threads of the CPU; torch's own choice if left out"""
     progress: Flag = True
     """show no progress bars"""
 
@@ -49,10 +53,10 @@ class Prove:
         from labkit.reporting.run_files import CERTIFICATE, CERTIFICATE_PICTURE
         from labkit.training.checkpoint import WEIGHTS
 
-        model, config, dataset = _opened(self.folder, self.split, self.clips, self.data)
+        model, config, dataset, device = _opened(self)
         proof = prove(
             predictor_of(model),
-            dataset.batch(range(min(self.clips, len(dataset)))),
+            dataset.batch(range(min(self.clips, len(dataset)))).to(device),
             config.data.n_past,
             seed=self.seed,
             weights=self.folder / WEIGHTS,
@@ -85,6 +89,10 @@ class Control:
     """folder of another data set; the run's own if left out"""
     seed: int = 0
     """seed of the predictions and of the shuffling"""
+    device: Device = None
+    """cpu, cuda or mps; a GPU if there is one and this is left out"""
+    threads: Threads = None
+    """threads of the CPU; torch's own choice if left out"""
     progress: Flag = True
     """show no progress bar"""
 
@@ -93,9 +101,14 @@ class Control:
         from labkit.files import write_whole
         from labkit.views.filmstrip import filmstrip, png_bytes
 
-        model, _, dataset = _opened(self.folder, self.split, self.clips, self.data)
+        model, _, dataset, device = _opened(self)
         result = controllability(
-            model, dataset, clips=self.clips, seed=self.seed, progress=self.progress
+            model,
+            dataset,
+            clips=self.clips,
+            seed=self.seed,
+            progress=self.progress,
+            device=device,
         )
         summary = json.dumps(result.summary(), indent=1, allow_nan=False)
         write_whole(self.folder / "control.json", summary + "\n")
@@ -107,16 +120,23 @@ class Control:
             print(f"Look at {self.folder / 'control.png'}")
 
 
-def _opened(
-    folder: Path, split: str, clips: int, data: Path | None
-) -> tuple[VideoCVAE, Config, ClipDataset]:
-    """A run's model on the CPU, its config, and the first window of each clip of a split."""
+def _opened(command: Prove | Control) -> tuple[VideoCVAE, Config, ClipDataset, str]:
+    """The run's model, its config, the first window of each clip of the split, and the device.
+
+    Raises:
+        LabkitError: the run, the split, or an option cannot be used.
+    """
     from labkit.data.dataset import ClipDataset
     from labkit.training.checkpoint import load_model
 
-    require_run(folder)
-    if clips < 1:
-        raise LabkitError(f"--clips is {clips}: no clip to evaluate", hint="give 1 or more")
-    model, config = load_model(folder)
-    where = config.data if data is None else dataclasses.replace(config.data, root=data.as_posix())
-    return model, config, ClipDataset.from_config(where, split, windows="first")
+    require_run(command.folder)
+    checked_seed(command.seed)
+    if command.clips < 1:
+        hint = "give 1 or more"
+        raise LabkitError(f"--clips is {command.clips}: no clip to evaluate", hint=hint)
+    device = use(command.device, command.threads)
+    model, config = load_model(command.folder, device)
+    where = config.data
+    if command.data is not None:
+        where = dataclasses.replace(where, root=command.data.as_posix())
+    return model, config, ClipDataset.from_config(where, command.split, windows="first"), device

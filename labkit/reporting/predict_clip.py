@@ -16,7 +16,9 @@ from labkit.training import load_model
 from labkit.views import save_gif
 
 
-def predict_clip(run: Path | str, clip_folder: Path | str, out: Path | str) -> None:
+def predict_clip(
+    run: Path | str, clip_folder: Path | str, out: Path | str, device: str = "cpu"
+) -> None:
     """Predicts the first window of one clip in the course layout and writes it as a GIF beside
     what happened.
 
@@ -24,11 +26,12 @@ def predict_clip(run: Path | str, clip_folder: Path | str, out: Path | str) -> N
         RunError: the run is not there.
         DataError: the clip cannot be read, is too short, or lacks the positions the run needs.
     """
-    model, config = load_model(run)
+    model, config = load_model(run, device)
     clip = layout.read_clip(Path(clip_folder))
     frames, condition = window_of(clip, config, clip_folder)
     n_past, horizon = config.data.n_past, config.data.n_future
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator(device).manual_seed(config.seed)
+    frames, condition = frames.to(device), condition.to(device)
     with torch.inference_mode():
         predicted = model.predict(frames[:, :n_past], condition, horizon, generator=generator)
     truth = to_uint8(frames[0], clip=True)

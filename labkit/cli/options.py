@@ -1,0 +1,75 @@
+"""Options that several commands share, and the checks of their values."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from labkit.cores import usable_cores
+from labkit.errors import LabkitError, RunError
+
+Device = Annotated[Literal["cpu", "cuda", "mps"] | None, arg(metavar="NAME")]
+Threads = Annotated[int | None, arg(metavar="N")]
+
+LARGEST_SEED = 2**31 - 1
+
+
+def use(device: str | None, threads: int | None) -> str:
+    """Sets the number of torch's threads, and chooses the device to compute on.
+
+    Args:
+        device: cpu, cuda or mps; None: a GPU if there is one.
+        threads: of the CPU; None: torch's own choice.
+
+    Raises:
+        LabkitError: there is no such device, or less than one thread.
+    """
+    import torch
+
+    if threads is not None:
+        if threads < 1:
+            raise LabkitError(f"--threads is {threads}", hint="give 1 or more, or leave it out")
+        torch.set_num_threads(threads)
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device is None:
+        return "cuda" if found["cuda"] else "cpu"
+    if not found.get(device, True):
+        raise LabkitError(f"this machine has no {device} device", hint="leave --device out")
+    return device
+
+
+def checked_seed(seed: int) -> int:
+    """The seed.
+
+    Raises:
+        LabkitError: it is outside 0..2**31 - 1.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise LabkitError(f"--seed is {seed}", hint=f"give a whole number in 0..{LARGEST_SEED}")
+    return seed
+
+
+def cores(workers: int | None) -> int:
+    """The number of processes: as given, or one per core.
+
+    Raises:
+        LabkitError: a number below 1.
+    """
+    if workers is not None and workers < 1:
+        raise LabkitError(f"--workers is {workers}", hint="give 1 or more, or leave it out")
+    return usable_cores() if workers is None else workers
+
+
+def require_run(folder: Path) -> None:
+    """Raises RunError unless `folder` is that of a run."""
+    if not (folder / "config.json").is_file():
+        hint = "labkit train writes one"
+        raise RunError("not the folder of a run: it has no config.json", file=folder, hint=hint)
+
+
+def quoted(path: Path) -> str:
+    """A path as it is typed in a shell."""
+    return shlex.quote(path.as_posix())
