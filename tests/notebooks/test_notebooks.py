@@ -68,6 +68,7 @@ def test_the_inputs_are_the_source_cell_by_cell(name: str) -> None:
     assert len(notebook.cells) == len(source.cells), "make notebooks"
     for made, written in zip(notebook.cells, source.cells, strict=True):
         assert (made.cell_type, made.source) == (written.cell_type, written.source)
+        assert made.metadata.get("nbgrader") == written.metadata.get("nbgrader")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -115,6 +116,93 @@ def test_a_code_cell_is_one_idea(name: str) -> None:
         assert len(cell.source.splitlines()) <= 20, cell.source
         assert "NBVAL_IGNORE_OUTPUT" not in cell.source
         assert "NBVAL_SKIP" not in cell.source
+
+
+COURSE_PAGES = ("01_elbo_derivation", "02_dataloader")
+"""Pages in the form of the course: goals, checked claims, exercises, summary, links."""
+
+GRADER = {"grade", "grade_id", "locked", "schema_version", "solution", "task"}
+"""What nbgrader's schema 3 asks for in a cell; a graded one has points besides."""
+
+
+def exercise_cells(name: str) -> list[nbformat.NotebookNode]:
+    """The cells that nbgrader knows, in order."""
+    return [cell for cell in stored(name).cells if "nbgrader" in cell.metadata]
+
+
+@pytest.mark.parametrize("name", COURSE_PAGES)
+def test_exercises_have_nbgraders_metadata(name: str) -> None:
+    cells = exercise_cells(name)
+    ids = [cell.metadata.nbgrader.grade_id for cell in cells]
+    assert len(set(ids)) == len(ids) >= 2
+    for cell in cells:
+        mark = cell.metadata.nbgrader
+        assert set(mark) == GRADER | ({"points"} if mark.grade else set()), mark
+        assert mark.schema_version == 3
+        assert mark.solution != mark.grade, "a solution, or a check of one"
+        assert mark.locked == mark.grade, "students write in solutions alone"
+        assert not mark.grade or mark.points > 0
+
+
+@pytest.mark.parametrize("name", COURSE_PAGES)
+def test_solutions_are_marked_and_followed_by_their_check(name: str) -> None:
+    cells = [cell for cell in stored(name).cells if cell.cell_type == "code"]
+    waiting: list[str] = []
+    for cell in cells:
+        mark = cell.metadata.get("nbgrader")
+        lines = [line.strip() for line in cell.source.splitlines()]
+        markers = [line for line in lines if line.startswith("###")]
+        if mark is None:
+            assert not markers, "a solution that the students' edition would keep"
+            assert not waiting, f"no check between {waiting} and: {cell.source}"
+        elif mark.solution:
+            assert markers == ["### BEGIN SOLUTION", "### END SOLUTION"]
+            waiting.append(mark.grade_id)
+        else:
+            assert re.fullmatch(r"check_\w+\([\w, ]+\)", cell.source), cell.source
+            assert waiting, f"a check without a solution: {cell.source}"
+            assert "passed" in cell.outputs[0].text
+            waiting = []
+    assert not waiting
+
+
+@pytest.mark.parametrize("name", COURSE_PAGES)
+def test_a_page_has_goals_summary_mistakes_exercises_and_links(name: str) -> None:
+    prose = "\n".join(cell.source for cell in stored(name).cells if cell.cell_type == "markdown")
+    places = [
+        prose.find(part)
+        for part in (
+            "**After this page you can**",
+            "**You need**",
+            "**Time**",
+            "**Exercise 1.**",
+            "## Summary",
+            "## What can go wrong",
+            "## More exercises",
+            "## Links",
+            "Next: [",
+        )
+    ]
+    assert -1 not in places
+    assert places == sorted(places)
+    goals = prose[places[0] : places[1]]
+    assert 3 <= len(re.findall(r"^\d\. ", goals, re.MULTILINE)) <= 5
+    links = prose[places[7] :]
+    for file in re.findall(r"`((?:labkit|data|docs|notebooks)/[\w./]+)`", links):
+        assert (FOLDER.parent / file).exists(), file
+
+
+@pytest.mark.parametrize("name", COURSE_PAGES)
+def test_claims_are_asserted(name: str) -> None:
+    cells = code_cells(name)
+    asserts = sum("assert " in cell.source or "check_" in cell.source for cell in cells)
+    assert asserts >= len(cells) / 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lines_of_a_source_are_short_but_for_cell_headers(name: str) -> None:
+    for line in (FOLDER / f"{name}.py").read_text(encoding="utf-8").splitlines():
+        assert len(line) <= 100 or line.startswith("# %% "), line
 
 
 def test_widgets_are_numbered_as_they_were_made() -> None:
