@@ -28,8 +28,8 @@ class DataConfig(Checked):
     root: str = "data/simulated"
     """folder of the data set: the course layout, or a pack"""
     condition: Literal["action+position", "action", "none"] = "action+position"
-    """what the model is told of the robot: 4 action columns, with or without the 3 of the
-    end-effector's position; or nothing, as in action-free video prediction"""
+    """what the model reads of the robot: the action columns (BAIR has 4), with or without those of
+    its position (BAIR has 3); or nothing, as in action-free video prediction"""
     n_past: Annotated[int, Between(1, 100)] = 2
     """number of context frames"""
     n_future: Annotated[int, Between(1, 1000)] = 10
@@ -39,6 +39,11 @@ class DataConfig(Checked):
     (the course's way). Validation and evaluation take the first."""
     validation_split: str = "validate"
     """the split whose predictions choose the best weights while training"""
+    action_columns: str = "dx, dy, close_gripper, lift"
+    """names of the action columns; training reads them from the data set"""
+    position_columns: str = "x, y, z"
+    """names of the columns of the robot's position or state; training reads them from the data
+    set"""
 
     @property
     def n_frames(self) -> int:
@@ -47,8 +52,16 @@ class DataConfig(Checked):
 
     @property
     def condition_size(self) -> int:
-        """Columns of the condition: 7, 4 or 0."""
-        return CONDITION_SIZES[self.condition]
+        """Columns of the condition; BAIR has 7, 4 or 0."""
+        return len(self.condition_columns)
+
+    @property
+    def condition_columns(self) -> tuple[str, ...]:
+        """Names of the columns of the condition."""
+        names = {"none": "", "action": self.action_columns}
+        both = ", ".join(filter(None, (self.action_columns, self.position_columns)))
+        chosen = names.get(self.condition, both)
+        return tuple(chosen.split(", ")) if chosen else ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,8 @@ class ModelConfig(Checked):
     sample code, none in SVG"""
     prior: Literal["fixed", "learned"] = "fixed"
     """p(z_t): N(0, I), or p_psi(z_t | x_{0:t-1}, c) of an LSTM_psi of its own (SVG-LP)"""
+    prior_condition: bool = True
+    """let a learned prior see the condition; the course's learned priors see the encodings alone"""
     latent_levels: Annotated[int, Between(1, 3)] = 1
     """1: the vector z_t alone; 2 and 3 add latent maps at an eighth and at a quarter of the
     frame's side, each conditioned on those above it (after HAF-SVG, Lin et al. 2020)"""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +11,17 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 from torchvision.datasets import VisionDataset
 
-from labkit.config import CONDITION_SIZES, DataConfig
+from labkit.config import Config, DataConfig
 from labkit.data.clip import Clip
 from labkit.data.folder_source import ClipFolders
 from labkit.data.pack import PackedSplit, ensure_pack, is_pack
 from labkit.errors import DataError
+
+_log = logging.getLogger(__name__)
 
 Anything = TypeVar("Anything")
 
@@ -66,6 +70,9 @@ class ClipDataset(VisionDataset):
     (`labkit.data.loader`), reads whole batches by one call. Folders and a pack give the same
     items in the same order: clip by clip, and within a clip by start frame.
 
+    Clips may have several lengths. Those that are shorter than a window are left out, with a
+    warning.
+
     A pack is read from its file a window at a time, and nothing is kept: the memory it takes does
     not depend on its size. It pickles as a few paths and numbers, so that worker processes start
     quickly, forked or spawned.
@@ -89,7 +96,7 @@ class ClipDataset(VisionDataset):
             root: a data set's folder: the course layout, or a pack.
             split: name of the split, such as `train`.
             n_past, n_future: context frames and horizon.
-            condition: what of the robot is told: 7 columns, the 4 of the action alone, or none.
+            condition: the columns of the action and the position, of the action alone, or none.
             windows: every window of a clip, or its first alone.
             source: `folders` reads PNGs, `pack` uses (and makes, if need be) a pack, `auto` is
                 `pack`.
@@ -98,8 +105,8 @@ class ClipDataset(VisionDataset):
             progress: show a progress bar while a pack is made.
 
         Raises:
-            DataError: no such data set or split, clips shorter than a window, or positions asked
-                for that are not there.
+            DataError: no such data set or split, no clip as long as a window, or actions or
+                positions asked for that are not there.
         """
         super().__init__(str(root))
         self._source: PackedSplit | ClipFolders
@@ -115,16 +122,50 @@ class ClipDataset(VisionDataset):
         self.has_positions = self._source.has_positions
         self.has_labels = self._source.has_labels
         self.labels = labels and self.has_labels
-        length = self._source.shape[1]
-        if self.n_frames > length:
-            what = f"clips of {split} have {length} frames, n_past + n_future = {self.n_frames}"
-            raise DataError(what, file=root, hint="set a shorter data.n_past or data.n_future")
-        if condition == "action+position" and not self.has_positions:
-            hint = "set data.condition=action"
-            raise DataError(f"clips of {split} have no positions", file=root, hint=hint)
         self.condition = condition
-        self.condition_size = CONDITION_SIZES[condition]
-        self.windows_a_clip = length - self.n_frames + 1 if windows == "all" else 1
+        self.action_columns = self._source.action_columns
+        """names of the action columns"""
+        self.position_columns = self._source.position_columns
+        """names of the position columns"""
+        self._check_condition()
+        sizes = {"action": len(self.action_columns), "none": 0}
+        sizes["action+position"] = sizes["action"] + len(self.position_columns)
+        self.condition_size = sizes[condition]
+        """C, the columns of the condition"""
+        self._clips = self._long_enough()
+        spare = self._source.lengths[self._clips] - self.n_frames + 1
+        counts = spare if windows == "all" else np.ones_like(spare)
+        self._ends: Int64[np.ndarray, " N"] = np.cumsum(counts)
+        self.first_windows: Int64[np.ndarray, " N"] = self._ends - counts
+        """the number of each clip's first window"""
+
+    def _check_condition(self) -> None:
+        """Raises DataError where the clips lack a part of the condition."""
+        there = {"actions": len(self.action_columns), "positions": len(self.position_columns)}
+        wanted = {"action+position": ["actions", "positions"], "action": ["actions"], "none": []}
+        for kind in wanted[self.condition]:
+            if not there[kind]:
+                choice = "action" if there["actions"] else "none"
+                what = f"clips of {self.split} have no {kind}"
+                raise DataError(what, file=self.root, hint=f"set data.condition={choice}")
+
+    def _long_enough(self) -> Int64[np.ndarray, " N"]:
+        """The numbers, in the source, of the clips that are as long as a window.
+
+        Raises:
+            DataError: there are none.
+        """
+        lengths = self._source.lengths
+        kept = np.flatnonzero(lengths >= self.n_frames)
+        if not len(kept):
+            have = f"{lengths.max()} frames" + (" at most" if np.ptp(lengths) else "")
+            what = f"clips of {self.split} have {have}, n_past + n_future = {self.n_frames}"
+            raise DataError(what, file=self.root, hint="set a shorter data.n_past or data.n_future")
+        if len(kept) < len(lengths):
+            short = len(lengths) - len(kept)
+            words = "%s: %d of %d clips of %s have fewer than %d frames and are left out"
+            _log.warning(words, self.root, short, len(lengths), self.split, self.n_frames)
+        return kept
 
     @classmethod
     def from_config(
@@ -150,15 +191,20 @@ class ClipDataset(VisionDataset):
     @property
     def frame_size(self) -> tuple[int, int]:
         """Height and width of the frames in pixels."""
-        return tuple(self._source.shape[-2:])
+        return self._source.frame_size
 
     @property
     def n_clips(self) -> int:
-        """Number of clips."""
-        return len(self._source)
+        """Number of clips that are as long as a window."""
+        return len(self._clips)
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " N"]:
+        """Frames of each clip."""
+        return self._source.lengths[self._clips]
 
     def __len__(self) -> int:
-        return self.n_clips * self.windows_a_clip
+        return int(self._ends[-1])
 
     def clip_of(self, index: int) -> tuple[int, int]:
         """Clip number and start frame of a window.
@@ -169,16 +215,23 @@ class ClipDataset(VisionDataset):
         index = int(index)
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")
-        return divmod(index, self.windows_a_clip)
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return number, index - int(self.first_windows[number])
 
     def clip(self, index: int) -> Clip:
         """A whole clip by its number, as arrays of its own (a pack's are read only)."""
-        clip = self._source.clip(index)
+        clip = self._source.clip(int(self._clips[index]))
         parts = {kind: getattr(clip, kind) for kind in ("frames", "actions", "positions", "labels")}
-        return Clip(
-            **{kind: None if part is None else part.copy() for kind, part in parts.items()},
-            name=clip.name,
-        )
+        copied = {kind: None if part is None else part.copy() for kind, part in parts.items()}
+        return dataclasses.replace(clip, **copied)
+
+    def clip_condition(self, index: int) -> Float32[np.ndarray, "T C"]:
+        """The condition of a whole clip by its number, without its pictures.
+
+        Raises:
+            DataError: the clip cannot be read.
+        """
+        return self._join(*self._source.conditions(int(self._clips[index])))
 
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "T 3 H W"], Float32[Tensor, "T C"]]:
         batch = self.batch([index])
@@ -199,9 +252,10 @@ class ClipDataset(VisionDataset):
         wrong = (places < 0) | (places >= len(self))
         if wrong.any():
             raise IndexError(f"window {places[wrong][0]} of {len(self)}")
-        numbers, starts = np.divmod(places, self.windows_a_clip)
+        numbers = np.searchsorted(self._ends, places, side="right")
+        starts = places - self.first_windows[numbers]
         frames, actions, positions, labels = self._source.windows(
-            numbers, starts, self.n_frames, labels=self.labels
+            self._clips[numbers], starts, self.n_frames, labels=self.labels
         )
         return Batch(
             torch.from_numpy(frames),
@@ -214,12 +268,12 @@ class ClipDataset(VisionDataset):
 
         A column that never changes has deviation 0.
         """
-        length = self._source.shape[1]
-        rows = np.empty((self.n_clips, length, self.condition_size), np.float32)
-        for number in range(self.n_clips):
-            rows[number] = self._join(*self._source.conditions(number))
+        rows = np.empty((int(self.lengths.sum()), self.condition_size), np.float32)
+        ends = np.cumsum(self.lengths)
+        for number, end in enumerate(ends):
+            rows[end - self.lengths[number] : end] = self.clip_condition(number)
         # A column at a time: all of BAIR as float64, and once more squared, would be 150 MB.
-        columns = rows.reshape(self.n_clips * length, self.condition_size).T
+        columns = rows.T
         both = [(c.mean(dtype=np.float64), c.std(dtype=np.float64)) for c in columns]
         mean, std = np.array(both, np.float32).reshape(-1, 2).T
         return mean, std
@@ -236,3 +290,19 @@ class ClipDataset(VisionDataset):
             f"Split: {self.split}, {self.n_clips} clips, windows of {self.n_frames} frames\n"
             f"Condition: {self.condition}"
         )
+
+
+def with_columns(config: Config) -> Config:
+    """The config with the names of its training clips' columns, which give the model's size.
+    Names of columns that the condition leaves out stay as they are.
+
+    Raises:
+        DataError: the data set cannot be read.
+    """
+    clips = ClipDataset.from_config(config.data, "train", windows="first", labels=False)
+    columns = {}
+    if clips.condition != "none":
+        columns["action_columns"] = ", ".join(clips.action_columns)
+    if clips.condition == "action+position":
+        columns["position_columns"] = ", ".join(clips.position_columns)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **columns))

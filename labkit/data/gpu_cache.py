@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from labkit.data.dataset import Batch, ClipDataset
-
-CHUNK = 64
-"""clips copied at once"""
 
 
 class GPUCache:
@@ -24,18 +21,21 @@ class GPUCache:
             DataError: a clip cannot be read.
         """
         self.dataset = dataset
-        whole = _whole(dataset)
-        shape = (len(whole), whole.n_frames)
-        self.frames: UInt8[Tensor, "N T 3 H W"] = torch.empty(
-            *shape, 3, *whole.frame_size, dtype=torch.uint8, device=device
+        lengths = torch.from_numpy(dataset.lengths)
+        rows = int(lengths.sum())
+        self.frames: UInt8[Tensor, "R 3 H W"] = torch.empty(
+            rows, 3, *dataset.frame_size, dtype=torch.uint8, device=device
         )
-        self.condition: Float32[Tensor, "N T C"] = torch.empty(
-            *shape, whole.condition_size, device=device
+        """the frames of all clips in a row"""
+        self.condition: Float32[Tensor, "R C"] = torch.empty(
+            rows, dataset.condition_size, device=device
         )
-        for first in range(0, len(whole), CHUNK):
-            part = slice(first, min(first + CHUNK, len(whole)))
-            batch = whole.batch(range(part.start, part.stop))
-            self.frames[part], self.condition[part] = batch.frames, batch.condition
+        self.first_rows: Int64[Tensor, " N"] = (lengths.cumsum(0) - lengths).to(device)
+        """the number of frames before each clip"""
+        for number, end in enumerate(lengths.cumsum(0).tolist()):
+            part = slice(end - int(lengths[number]), end)
+            self.frames[part] = torch.from_numpy(dataset.clip(number).frames)
+            self.condition[part] = torch.from_numpy(dataset.clip_condition(number).copy())
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The windows of those numbers, as `ClipDataset.batch` gives them, on the device.
@@ -46,7 +46,7 @@ class GPUCache:
         places = [self.dataset.clip_of(index) for index in indices]
         at = torch.tensor(places, dtype=torch.int64).to(self.frames.device).T[..., None]
         steps = torch.arange(self.dataset.n_frames, device=self.frames.device)
-        window = at[0], at[1] + steps  # (B, 1), (B, n_frames)
+        window = self.first_rows[at[0]] + at[1] + steps  # (B, n_frames)
         return Batch(self.frames[window], self.condition[window])
 
     def batches(self, order: Iterable[Sequence[int]]) -> Iterator[Batch]:
@@ -54,25 +54,10 @@ class GPUCache:
         return map(self.batch, order)
 
 
-def _whole(dataset: ClipDataset) -> ClipDataset:
-    """The same clips, each in its full length as its only window."""
-    length = len(dataset.clip(0).frames)
-    return ClipDataset(
-        dataset.root,
-        dataset.split,
-        n_past=1,
-        n_future=length - 1,
-        condition=dataset.condition,
-        windows="first",
-        labels=False,
-    )
-
-
 def resident_bytes(dataset: ClipDataset) -> int:
     """What the clips would take on a device."""
-    clip = dataset.clip(0)
-    row = 4 * dataset.condition_size
-    return dataset.n_clips * (clip.frames.nbytes + len(clip.frames) * row)
+    height, width = dataset.frame_size
+    return int(dataset.lengths.sum()) * (3 * height * width + 4 * dataset.condition_size)
 
 
 def fits(dataset: ClipDataset, device: torch.device) -> bool:

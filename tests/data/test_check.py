@@ -26,7 +26,8 @@ def test_figures_of_a_whole_data_set(course, make_clip):
     report = check(course)
     assert report.ok
     train = report.splits["train"]
-    assert (train.clips, train.with_positions, train.shapes) == (3, 3, {(4, 6, 8): 3})
+    assert (train.clips, train.with_positions) == (3, 3)
+    assert (train.sizes, train.lengths) == ({(6, 8): 3}, {4: 3})
     actions = np.concatenate([make_clip(number).actions for number in range(3)])
     table = train.conditions["action"]
     np.testing.assert_allclose(table.mean, actions.mean(0), atol=1e-6)
@@ -54,14 +55,13 @@ def test_every_fault_is_found_in_one_reading(course, make_clip):
         (first / "2.png", None),
         (second / "actions.csv", 3),
         (third.with_name("3"), None),
-        (third.with_name("3"), None),
     ]
     assert all(fault.hint for fault in report.faults)
-    assert (report.splits["train"].clips, sum(report.splits["train"].shapes.values())) == (4, 2)
+    assert (report.splits["train"].clips, report.splits["train"].readable) == (4, 2)
     text = report.text()
-    assert text.endswith("4 faults")
+    assert text.endswith("3 faults")
     assert "actions.csv, row 3: 'x' is not a number" in text
-    assert "has 6 frames, and most clips here have 4" in text
+    assert "clips of train have 4 to 6 frames" in text
     assert "has positions, unlike most clips here" in text
 
 
@@ -149,7 +149,7 @@ def test_what_is_unusual_is_noted_and_stops_nothing(tmp_path, make_clip):
     assert "dx of test reaches from" in notes
     assert "stays in -0.07 .. 0.07" in notes
     assert "frames have several sizes: 8x6 in train; 64x64 in test" in notes
-    assert "the model wants 64x64" in notes
+    assert "the presets' models take 64x64" in notes
     assert f"labkit data check {tmp_path / 'set'} --fix OUT --resize" in notes
     assert "frames are 64x64" not in notes
 

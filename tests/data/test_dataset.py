@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from labkit.config import DataConfig
+from labkit.config import Config, DataConfig
 from labkit.data import layout
-from labkit.data.dataset import Batch, ClipDataset, identity
+from labkit.data.dataset import Batch, ClipDataset, identity, with_columns
+from labkit.data.gpu_cache import GPUCache
 from labkit.data.loader import BatchLoader
 from labkit.data.pack import ensure_pack, write_pack
 from labkit.errors import DataError
@@ -253,12 +254,95 @@ def test_a_missing_split_is_refused(course, source):
 
 
 def test_clips_of_several_sizes_are_refused_by_folder(tmp_path, make_clip):
-    layout.write_split(tmp_path, "train", [make_clip(1, frames=7), make_clip(2, frames=6)])
+    layout.write_split(
+        tmp_path, "train", [make_clip(1, frames=7), make_clip(2, frames=7, height=9)]
+    )
     dataset = ClipDataset(tmp_path, "train", source="folders", **SIZES)
     with pytest.raises(DataError, match="unlike the split's first clip"):
         dataset.batch([0, 5])
     with pytest.raises(DataError, match="tfrecords/1 have shape"):
         ClipDataset(tmp_path, "train", **SIZES)
+
+
+LENGTHS = [7, 4, 5, 9]
+"""of clips of which the second is too short for a window of five"""
+
+
+@pytest.fixture
+def unequal(tmp_path, make_clip):
+    """A data set of clips of several lengths, with 2 action columns and 5 of the state."""
+    random = np.random.default_rng(0)
+    clips = [
+        dataclasses.replace(
+            make_clip(number, frames=frames),
+            actions=random.normal(size=(frames, 2)).astype(np.float32),
+            positions=random.normal(size=(frames, 5)).astype(np.float32),
+            action_columns=("left", "right"),
+        )
+        for number, frames in enumerate(LENGTHS)
+    ]
+    layout.write_split(tmp_path / "unequal", "train", clips)
+    return tmp_path / "unequal", clips
+
+
+@pytest.mark.parametrize("source", ["folders", "pack"])
+def test_windows_of_clips_of_several_lengths(unequal, caplog, source):
+    root, clips = unequal
+    dataset = ClipDataset(root, "train", source=source, **SIZES)
+    assert "1 of 4 clips of train have fewer than 5 frames and are left out" in caplog.text
+    expected = [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4)]
+    assert [dataset.clip_of(index) for index in range(len(dataset))] == expected
+    assert dataset.first_windows.tolist() == [0, 3, 4]
+    kept = [clips[number] for number in (0, 2, 3)]
+    batch = dataset.batch(range(len(dataset)))
+    for row, (number, start) in enumerate(expected):
+        window = slice(start, start + 5)
+        np.testing.assert_array_equal(batch.frames[row], kept[number].frames[window])
+        np.testing.assert_array_equal(batch.condition[row, :, :2], kept[number].actions[window])
+        np.testing.assert_array_equal(batch.condition[row, :, 2:], kept[number].positions[window])
+    np.testing.assert_array_equal(dataset.clip(2).frames, kept[2].frames)
+    rows = np.concatenate([np.hstack([clip.actions, clip.positions]) for clip in kept])
+    np.testing.assert_allclose(dataset.condition_statistics()[0], rows.mean(0), atol=1e-6)
+    firsts = ClipDataset(root, "train", source=source, **SIZES, windows="first")
+    assert [firsts.clip_of(index) for index in range(len(firsts))] == [(0, 0), (1, 0), (2, 0)]
+    cache = GPUCache(dataset, "cpu").batch([8, 0, 3])
+    assert torch.equal(cache.frames, dataset.batch([8, 0, 3]).frames)
+    assert torch.equal(cache.condition, dataset.batch([8, 0, 3]).condition)
+    again = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(again.batch([7]).frames, dataset.batch([7]).frames)
+
+
+@pytest.mark.parametrize("source", ["folders", "pack"])
+def test_the_data_set_gives_its_columns(unequal, source):
+    root, _ = unequal
+    for condition, size in (("action+position", 7), ("action", 2), ("none", 0)):
+        dataset = ClipDataset(root, "train", source=source, condition=condition, **SIZES)
+        assert dataset.condition_size == size
+        assert dataset.action_columns == ("left", "right")
+        config = Config(data=DataConfig(str(root), condition, n_past=2, n_future=3))
+        assert with_columns(config).data.condition_size == size
+    names = with_columns(Config(data=DataConfig(str(root), n_future=3))).data.condition_columns
+    assert names == ("left", "right", *(f"position_{n}" for n in range(1, 6)))
+
+
+def test_a_config_keeps_the_names_of_columns_that_it_does_not_use(tmp_path, make_clip):
+    """A run on clips without positions has the same config as one made by earlier versions."""
+    layout.write_split(tmp_path, "train", [make_clip(frames=7, positions=False)])
+    config = Config(data=DataConfig(str(tmp_path), "action", n_future=3))
+    assert with_columns(config) == config
+
+
+@pytest.mark.parametrize("source", ["folders", "pack"])
+def test_clips_without_any_table_are_for_a_model_without_condition(tmp_path, make_clip, source):
+    clip = make_clip(frames=7, positions=False)
+    clip = dataclasses.replace(clip, actions=np.zeros((7, 0), np.float32))
+    layout.write_split(tmp_path, "train", [clip])
+    assert not list(tmp_path.rglob("*.csv"))
+    dataset = ClipDataset(tmp_path, "train", source=source, condition="none", **SIZES)
+    assert dataset[0][1].shape == (5, 0)
+    for condition in ("action", "action+position"):
+        with pytest.raises(DataError, match=r"have no actions \(set data\.condition=none\)"):
+            ClipDataset(tmp_path, "train", source=source, condition=condition, **SIZES)
 
 
 @pytest.mark.parametrize("kind", ["positions", "labels"])
@@ -272,13 +356,6 @@ def test_a_folder_that_has_other_things_than_the_first_is_named(
     dataset.batch([0])
     with pytest.raises(DataError, match=rf"tfrecords/1: has (no )?{kind}, unlike .* first"):
         dataset.batch([0, 3])
-
-
-def test_statistics_of_clips_of_several_lengths_are_refused(tmp_path, make_clip):
-    layout.write_split(tmp_path, "train", [make_clip(1, frames=7), make_clip(2, frames=8)])
-    dataset = ClipDataset(tmp_path, "train", source="folders", **SIZES)
-    with pytest.raises(DataError, match=r"tfrecords/1: number of frames is 8, unlike .* 7"):
-        dataset.condition_statistics()
 
 
 def test_folders_of_a_pack_are_refused(tmp_path, make_clip):

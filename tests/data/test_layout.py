@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -237,6 +238,11 @@ def pickles(name: str):
     return lambda folder: np.savez(folder / name, labels=np.array([{}], dtype=object))
 
 
+def two_more(folder: Path) -> None:
+    for name in ("4.png", "5.png"):
+        picture(name, 8, 6)(folder)
+
+
 def makes_folder(folder: Path) -> None:
     (folder / "3.png").unlink()
     (folder / "3.png").mkdir()
@@ -247,8 +253,13 @@ FAULTS = {
     "a missing frame": (removes("1.png"), "1.png", None, "missing"),
     "a missing first frame": (removes("0.png"), "0.png", None, "missing"),
     "a missing last frame": (removes("3.png"), "3.png", None, "missing"),
-    "no frames": (lambda f: [file.unlink() for file in f.glob("*.png")], "0.png", None, "missing"),
-    "a frame too many": (picture("4.png", 8, 6), CSV, 5, "4 rows for 5 frames"),
+    "no frames": (
+        lambda f: [file.unlink() for file in f.glob("*.png")],
+        "",
+        None,
+        "holds no frames; its files: actions.csv, endeff",
+    ),
+    "two frames too many": (two_more, CSV, 5, "4 rows for 6 frames"),
     "a frame from elsewhere": (picture("77.png", 8, 6), "4.png", None, "missing"),
     "a frame of an endless number": (picture(f"{'9' * 80}.png", 8, 6), "4.png", None, "missing"),
     "a truncated picture": (truncates("2.png"), "2.png", None, "not a readable PNG"),
@@ -262,8 +273,13 @@ FAULTS = {
     "actions of an unknown name": (renames(CSV, "moves.csv"), CSV, None, "found.* moves.csv"),
     "two files of actions": (writes("action.csv", "1"), "", None, "two files of actions"),
     "a folder of actions": (lambda f: (removes(CSV)(f), (f / CSV).mkdir()), CSV, None, "a folder"),
-    "a row too few": (replaces(CSV, 4, ""), CSV, 4, "3 rows for 4 frames"),
-    "a header and a row too few": (replaces(CSV, 1, "a,b,c,d"), CSV, 5, "below its header"),
+    "two rows too few": (writes(CSV, "1,2,3,4\n" * 2), CSV, 3, "2 rows for 4 frames"),
+    "a header and two rows too few": (
+        writes(CSV, "a,b,c,d\n1,2,3,4\n5,6,7,8\n"),
+        CSV,
+        4,
+        "below its header",
+    ),
     "pandas' column numbers": (
         writes(CSV, "0,1,2,3\n" + "1,2,3,4\n" * 4),
         CSV,
@@ -426,18 +442,106 @@ def test_a_split_that_is_a_link_to_another_disk_is_read(tmp_path, make_clip):
 
 
 @pytest.mark.parametrize(
-    ("name", "columns"),
+    ("name", "kind"),
     [
-        ("actions.csv", 4),
-        ("Action.CSV", 4),
-        ("endeffector_positions.csv", 3),
+        ("actions.csv", "actions"),
+        ("Action.CSV", "actions"),
+        ("endeffector_positions.csv", "positions"),
         ("actions.txt", None),
         ("velocities.csv", None),
         ("actions", None),
     ],
 )
-def test_a_table_is_known_by_its_name(name, columns):
-    assert layout.table_columns(name) == columns
+def test_a_table_is_known_by_its_name(name, kind):
+    assert layout.table_kind(name) == kind
+
+
+@pytest.mark.parametrize("name", ["frame_{:04}.png", "out{:04}.jpg", "{}.jpg", "2019_{}.jpeg"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_frames_of_other_names_are_read_in_order(tmp_path, make_clip, name, first):
+    clip = make_clip(frames=12)
+    folder = tmp_path / "set" / "train" / "0"
+    layout.write_clip(folder, clip)
+    for number in range(12):
+        target = folder / name.format(number + first)
+        Image.open(folder / f"{number}.png").save(target, quality=100)
+        (folder / f"{number}.png").unlink()
+    assert layout.clip_folders(tmp_path / "set", "train") == [folder]
+    read = layout.read_clip(folder)
+    for one, other in zip(read.frames, clip.frames, strict=True):
+        if name.endswith(".png"):
+            np.testing.assert_array_equal(one, other)
+        else:  # lossy, but noise of another frame would be 85 away on average
+            assert np.abs(one.astype(int) - other.astype(int)).mean() < 60
+    (folder / name.format(5)).unlink()
+    with pytest.raises(DataError, match=rf"{name.format(5)}: frame is missing"):
+        layout.read_clip(folder)
+
+
+def test_frames_of_two_names_are_refused_and_plain_numbers_come_first(tmp_path, make_clip):
+    layout.write_clip(tmp_path / "0", make_clip())
+    for word in ("a", "b"):
+        picture(f"{word}_0.png", 8, 6)(tmp_path / "0")
+    assert len(layout.read_clip(tmp_path / "0").frames) == 4
+    for number in range(4):
+        (tmp_path / "0" / f"{number}.png").unlink()
+    with pytest.raises(DataError, match="several names: a_, b_ and a number"):
+        layout.read_clip(tmp_path / "0")
+
+
+def test_pictures_that_are_no_frames_are_named(tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "actions.csv").write_text("1,2\n3,4\n")
+    (tmp_path / "0" / "scene.bmp").touch()
+    with pytest.raises(DataError, match=r"holds no frames; its files: actions\.csv, scene\.bmp"):
+        layout.read_clip(tmp_path / "0")
+
+
+def test_one_action_row_fewer_than_frames(tmp_path, make_clip):
+    clip = make_clip()
+    layout.write_clip(tmp_path / "0", clip)
+    replaces(CSV, 4, "")(tmp_path / "0")
+    read = layout.read_clip(tmp_path / "0")
+    assert read.repeated_action
+    np.testing.assert_array_equal(read.actions, clip.actions[[0, 1, 2, 2]])
+    np.testing.assert_array_equal(layout.read_clip(tmp_path / "0", 1, 4).actions, read.actions[1:])
+    np.testing.assert_array_equal(layout.read_conditions(tmp_path / "0")[0], read.actions)
+    layout.write_clip(tmp_path / "1", clip)
+    assert not layout.read_clip(tmp_path / "1").repeated_action
+
+
+def test_a_clip_without_any_csv_has_no_actions(tmp_path, make_clip):
+    layout.write_clip(tmp_path / "0", make_clip())
+    removes(CSV)(tmp_path / "0")
+    with pytest.raises(DataError, match=r"actions\.csv: no such file .*found endeffector_pos"):
+        layout.read_clip(tmp_path / "0")
+    removes(POSITIONS)(tmp_path / "0")
+    read = layout.read_clip(tmp_path / "0")
+    assert (read.actions.shape, read.positions) == ((4, 0), None)
+    removes("2.png")(tmp_path / "0")
+    with pytest.raises(DataError, match=r"2\.png: frame is missing"):
+        layout.read_clip(tmp_path / "0")
+
+
+def test_other_columns_and_their_names_survive_writing(tmp_path, make_clip):
+    clip = dataclasses.replace(
+        make_clip(),
+        actions=np.ones((4, 7), np.float32),
+        action_columns=tuple(f"joint {n}" for n in range(7)),
+    )
+    layout.write_clip(tmp_path / "0", clip)
+    read = layout.read_clip(tmp_path / "0")
+    assert read.action_columns == clip.action_columns
+    assert read.position_columns is None
+    np.testing.assert_array_equal(read.actions, clip.actions)
+
+
+def test_the_course_whose_condition_is_pictures_is_named(tmp_path, make_clip):
+    clip = dataclasses.replace(make_clip(positions=False), actions=np.zeros((4, 0), np.float32))
+    for name in ("train_img", "train_label"):
+        layout.write_clip(tmp_path / "LAB4" / "train" / name, clip)
+    with pytest.raises(DataError, match="holds train_label: pictures that are labels"):
+        layout.splits(tmp_path / "LAB4")
 
 
 # ------------------------------------------------------------------------------- writing

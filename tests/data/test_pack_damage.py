@@ -65,7 +65,7 @@ DAMAGE = {
     "no manifest": (lambda p: (p / "manifest.json").unlink(), "no manifest.json"),
     "a torn manifest": (lambda p: os.truncate(p / "manifest.json", 50), "not readable"),
     "another manifest": (lambda p: (p / "manifest.json").write_text("[]"), "not the manifest"),
-    "another version": (edit(lambda m: m.update(version=99)), "version 99.*reads version 1"),
+    "another version": (edit(lambda m: m.update(version=99)), "version 99.*reads 1 and 2"),
     "another dtype": (edit(lambda m: files(m)["frames"].update(dtype="float32")), "float32"),
     "another shape": (
         edit(lambda m: files(m)["frames"].update(shape=[1, 4, 3, 6, 9])),

@@ -28,7 +28,7 @@ def all_faults(folder: Path, first: DataError) -> list[DataError]:
     except DataError:
         return [first]
     blamed = "" if first.file is None else Path(first.file).name
-    pictures = {name: int(match[1]) for name in names if (match := layout.FRAME.fullmatch(name))}
+    pictures = layout.numbered_frames(names)
     sizes: dict[str, tuple[int, int]] = {}
     gaps = [*_missing(folder, pictures)]
     found = [*_unreadable(folder, pictures, sizes), *gaps]
@@ -63,9 +63,11 @@ def _missing(folder: Path, pictures: Mapping[str, int]) -> Iterator[DataError]:
     numbers = sorted(set(pictures.values()))
     for before, after in itertools.pairwise(numbers):
         if after > before + 1:
-            last = f" (and all up to {after - 1}.png)" if after > before + 2 else ""
+            like = next(iter(pictures))
+            last = layout.name_like(like, after - 1)
+            last = f" (and all up to {last})" if after > before + 2 else ""
             hint = "extract the clip again, or remove its folder"
-            file = folder / f"{before + 1}.png"
+            file = folder / layout.name_like(like, before + 1)
             yield DataError(f"frame is missing{last}", file=file, hint=hint)
 
 
@@ -81,12 +83,13 @@ def _several_sizes(folder: Path, sizes: Mapping[str, tuple[int, int]]) -> DataEr
 def _bad_tables(folder: Path, names: list[str], frames: int | None) -> Iterator[DataError]:
     """The csv files that are no table of their kind, or have not a row for each of `frames`."""
     for name in names:
-        columns = layout.table_columns(name)
-        if columns is None:
+        kind = layout.table_kind(name)
+        if kind is None:
             continue
         try:
-            table = parse_table(folder / name, columns)
-            if frames is not None:
+            table = parse_table(folder / name)
+            one_fewer = kind == "actions" and frames is not None and len(table.values) == frames - 1
+            if frames is not None and not one_fewer:
                 table.check_rows(frames)
         except DataError as fault:
             yield fault

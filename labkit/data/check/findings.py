@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
-from labkit.data.clip import ACTION_COLUMNS, POSITION_COLUMNS, Clip
+from labkit.data.clip import Clip, column_names
 from labkit.errors import DataError
 
 SHOWN = 50
@@ -67,33 +68,66 @@ class ColumnStatistics:
         return np.sqrt(np.maximum(self.squares / max(self.rows, 1) - self.mean**2, 0))
 
 
+class Columns(NamedTuple):
+    """The columns of a clip's table."""
+
+    count: int
+    names: tuple[str, ...] | None
+    """where the source gives them"""
+
+    def of(self, kind: str) -> tuple[str, ...]:
+        """Their names, as a table of actions or positions."""
+        return column_names(kind, self.count, self.names)
+
+    def differs_from(self, other: Columns) -> bool:
+        """Whether they are others: another number, or other names where both have names."""
+        named = self.names is not None and other.names is not None
+        return self.count != other.count or (named and self.names != other.names)
+
+
 class Kind(NamedTuple):
     """What must be the same for all clips of a split."""
 
-    frames: int
     height: int
     width: int
-    positions: bool
+    actions: Columns
+    positions: Columns
     labels: bool
 
     @classmethod
     def of(cls, clip: Clip) -> Kind:
         """The kind of a clip."""
-        length, _, height, width = clip.frames.shape
-        return cls(length, height, width, clip.positions is not None, clip.labels is not None)
+        *_, height, width = clip.frames.shape
+        actions = Columns(clip.actions.shape[1], clip.action_columns)
+        positions = Columns(0, None)
+        if clip.positions is not None:
+            positions = Columns(clip.positions.shape[1], clip.position_columns)
+        return cls(height, width, actions, positions, clip.labels is not None)
 
     def unlike(self, most: Kind) -> Iterator[tuple[str, str]]:
         """Each difference from what most clips are, in words; and what mends it."""
-        if self.frames != most.frames:
-            hint = "extract it again, or remove it: all clips of a split must have one length"
-            yield f"has {self.frames} frames, and most clips here have {most.frames}", hint
         size, usual = (self.width, self.height), (most.width, most.height)
         if size != usual:
             what = "has frames of {}x{}, and most clips here of {}x{}".format(*size, *usual)
             yield what, "scale it: labkit data check ROOT --fix OUT --resize"
-        if self.positions != most.positions:
+        if bool(self.actions.count) != bool(most.actions.count):
+            hint = "give all clips their actions, or to none of them and set data.condition=none"
+            yield f"has {'' if self.actions.count else 'no '}actions, unlike most clips here", hint
+        if bool(self.positions.count) != bool(most.positions.count):
             hint = "give all clips their positions, or remove them and set data.condition=action"
-            yield f"has {'' if self.positions else 'no '}positions, unlike most clips here", hint
+            yield (
+                f"has {'' if self.positions.count else 'no '}positions, unlike most clips here",
+                hint,
+            )
+        for kind in ("actions", "positions"):
+            one, other = getattr(self, kind), getattr(most, kind)
+            mine, theirs = one.of(kind), other.of(kind)
+            if mine and theirs and one.differs_from(other):
+                what = (
+                    f"has {len(mine)} columns of {kind} ({', '.join(mine)}), and most clips here "
+                )
+                what += f"have {len(theirs)} ({', '.join(theirs)})"
+                yield what, "all clips must have the same columns in the same order"
         if self.labels != most.labels:
             hint = "labels are optional: remove labels.npz from all clips"
             yield f"has {'' if self.labels else 'no '}labels, unlike most clips here", hint
@@ -108,12 +142,12 @@ class SplitReport:
     """readable clips of each kind"""
     examples: dict[Kind, Path] = field(default_factory=dict)
     """the first clip of each kind"""
-    conditions: dict[str, ColumnStatistics] = field(
-        default_factory=lambda: {
-            "action": ColumnStatistics(ACTION_COLUMNS),
-            "position": ColumnStatistics(POSITION_COLUMNS),
-        }
-    )
+    lengths: dict[int, int] = field(default_factory=dict)
+    """readable clips of each number of frames"""
+    repeated_actions: int = 0
+    """clips with T - 1 actions for T frames"""
+    conditions: dict[str, ColumnStatistics] = field(default_factory=dict)
+    """of the actions and positions, over the clips with the columns of the first one"""
 
     @property
     def readable(self) -> int:
@@ -123,24 +157,41 @@ class SplitReport:
     @property
     def with_positions(self) -> int:
         """Readable clips that have end-effector positions."""
-        return sum(count for kind, count in self.kinds.items() if kind.positions)
+        return sum(count for kind, count in self.kinds.items() if kind.positions.count)
 
     @property
-    def shapes(self) -> dict[tuple[int, int, int], int]:
-        """Clips of each (frames, height, width)."""
-        counts: dict[tuple[int, int, int], int] = {}
+    def sizes(self) -> dict[tuple[int, int], int]:
+        """Clips of each (height, width)."""
+        counts: dict[tuple[int, int], int] = {}
         for kind, count in self.kinds.items():
-            counts[kind[:3]] = counts.get(kind[:3], 0) + count
+            counts[kind[:2]] = counts.get(kind[:2], 0) + count
         return counts
+
+    @property
+    def shapes_text(self) -> str:
+        """Frames and sizes in words: `30 x 64x64`, `12-47 x 64x64, 80x64`."""
+        if not self.lengths:
+            return "-"
+        least, most = min(self.lengths), max(self.lengths)
+        frames = f"{least}" if least == most else f"{least}-{most}"
+        return f"{frames} x {', '.join(f'{width}x{height}' for height, width in self.sizes)}"
 
     def add(self, clip: Clip, place: Path) -> None:
         """Takes in one clip, which lies at `place`."""
         kind = Kind.of(clip)
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         self.examples.setdefault(kind, place)
-        self.conditions["action"].add(clip.actions)
-        if clip.positions is not None:
-            self.conditions["position"].add(clip.positions)
+        self.lengths[len(clip.frames)] = self.lengths.get(len(clip.frames), 0) + 1
+        self.repeated_actions += clip.repeated_action
+        for name, columns, rows in (
+            ("action", kind.actions.of("actions"), clip.actions),
+            ("position", kind.positions.of("positions"), clip.positions),
+        ):
+            table = self.conditions.setdefault(name, ColumnStatistics(columns))
+            if columns and not table.rows:
+                table = self.conditions[name] = ColumnStatistics(columns)
+            if rows is not None and columns and len(columns) == len(table.columns):
+                table.add(rows)
 
     def faults(self) -> Iterator[DataError]:
         """Faults of the split as a whole: each way in which a kind of clip is not as most are."""
@@ -205,23 +256,40 @@ def unusual(report: CheckReport) -> Iterator[str]:
     """The notes that follow from a report's figures."""
     sizes: dict[tuple[int, int], list[str]] = {}
     for name, split in report.splits.items():
-        for _, height, width in split.shapes:
-            sizes.setdefault((height, width), []).append(name)
+        for size in split.sizes:
+            sizes.setdefault(size, []).append(name)
+        if len(split.lengths) > 1:
+            least, most = min(split.lengths), max(split.lengths)
+            yield (
+                f"clips of {name} have {least} to {most} frames: windows are drawn from all that "
+                "are long enough"
+            )
+        if split.repeated_actions:
+            yield (
+                f"{_clips(split.repeated_actions)} of {name} have one action row fewer than "
+                "frames: the last row is repeated"
+            )
         yield from _unusual_columns(name, split)
         inner = [d for d in report.duplicates if d.split == name == d.other_split]
         if inner:
             example = f"{inner[0].name} holds the same pictures as {inner[0].other_name}"
-            count = f"{len(inner)} clip{'s' if len(inner) > 1 else ''} of {name}"
+            count = f"{_clips(len(inner))} of {name}"
             yield f"{count} repeat another one of it: {example}"
     if len(sizes) > 1:
         listed = "; ".join(f"{w}x{h} in {', '.join(n)}" for (h, w), n in sizes.items())
         yield f"frames have several sizes: {listed}"
     for height, width in sizes:
-        if (height, width) != (MODEL_SIZE, MODEL_SIZE):
-            yield (
-                f"frames are {width}x{height}, and the model wants {MODEL_SIZE}x{MODEL_SIZE}: "
-                f"`labkit data check {report.root} --fix OUT --resize` writes a copy of that size"
-            )
+        if (height, width) == (MODEL_SIZE, MODEL_SIZE):
+            continue
+        copy = f"`labkit data check {quote(str(report.root))} --fix OUT --resize` writes a copy"
+        copy += f" of {MODEL_SIZE}x{MODEL_SIZE}: the middle square, scaled"
+        if height == width and height % 16 == 0 and 32 <= height <= 128:
+            copy = f"train with --model.frame-size {height}; or {copy}"
+        yield f"frames are {width}x{height}, and the presets' models take 64x64: {copy}"
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip{'s' if count != 1 else ''}"
 
 
 def _unusual_columns(name: str, split: SplitReport) -> Iterator[str]:
@@ -244,8 +312,7 @@ def _lines(report: CheckReport) -> Iterator[str]:
     yield from (f"{report.root}", "")
     yield f"{'split':<10} {'clips':>6} {'readable':>8}  frames and size"
     for name, split in report.splits.items():
-        shapes = ", ".join(f"{t} x {w}x{h}" for t, h, w in split.shapes) or "-"
-        yield f"{name:<10} {split.clips:>6} {split.readable:>8}  {shapes}"
+        yield f"{name:<10} {split.clips:>6} {split.readable:>8}  {split.shapes_text}"
     yield from ("", f"{'split':<10} {'column':<14} {'mean':>9} {'std':>9} {'min':>9} {'max':>9}")
     for name, split in report.splits.items():
         for kind, table in split.conditions.items():

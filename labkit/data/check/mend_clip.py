@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ from PIL import Image
 
 from labkit.data import layout
 from labkit.data.clip import Clip
+from labkit.data.layout.pictures import MOST_BYTES
+from labkit.data.layout.plain_files import read_plain
 from labkit.errors import DataError
 
 _OTHER_PICTURES = ("JPEG", "BMP", "GIF", "WEBP", "TIFF")
@@ -72,16 +76,17 @@ class Mender:
 def _copy_mended(folder: Path, copy: Path) -> None:
     """Copies a clip's files, mending pictures and tables; of two equal frames one is enough."""
     names = sorted(entry.name for entry in layout.scan(folder))
-    frames = len({int(match[1]) for match in map(layout.FRAME.fullmatch, names) if match})
+    pictures = layout.numbered_frames(names)
+    frames = len(set(pictures.values()))
     numbered: dict[int, bytes] = {}
     for name in names:
-        data = (folder / name).read_bytes()
-        if match := layout.FRAME.fullmatch(name):
-            if numbered.setdefault(int(match[1]), data) is data:
+        data = read_plain(folder / name, MOST_BYTES)
+        if name in pictures:
+            if numbered.setdefault(pictures[name], data) is data:
                 _mend_picture(folder / name, data, copy / name)
-            elif numbered[int(match[1])] != data:
+            elif numbered[pictures[name]] != data:
                 raise DataError("there is another picture of this number", file=folder / name)
-        elif layout.table_columns(name) is not None:
+        elif layout.table_kind(name) is not None:
             text = mended_table(data, frames)
             (copy / name).write_text(text, encoding="utf-8", newline="\n")
         else:
@@ -91,7 +96,10 @@ def _copy_mended(folder: Path, copy: Path) -> None:
 def _mend_picture(file: Path, data: bytes, target: Path) -> None:
     """Writes a still picture of another kind as PNG; anything else goes as it is."""
     if not data.startswith(_RGB8[0]):
-        with contextlib.suppress(Exception), Image.open(file, formats=_OTHER_PICTURES) as image:
+        with (
+            contextlib.suppress(Exception),
+            Image.open(io.BytesIO(data), formats=_OTHER_PICTURES) as image,
+        ):
             if not getattr(image, "is_animated", False):
                 image.convert("RGB").save(target, format="PNG")
                 return
@@ -143,8 +151,8 @@ def _count_from(first: int, rows: list[list[str]]) -> list[str]:
 def _unusual(folder: Path, frames: int) -> Iterator[str]:
     """What of a clip is not as in the course's copy, and so was mended."""
     names = {entry.name for entry in layout.scan(folder)}
-    pictures = {name for name in names if layout.FRAME.fullmatch(name)}
-    tables = {name for name in names if layout.table_columns(name) is not None}
+    pictures = set(layout.numbered_frames(names))
+    tables = {name for name in names if layout.table_kind(name) is not None}
     numbered = re.fullmatch(r"traj_\d+_to_\d+\.tfrecords", folder.parent.name)
     split = folder.parent.parent.name
     plain_place = numbered and folder.name.isdigit() and layout.canonical_split(split) == split
@@ -159,16 +167,14 @@ def _unusual(folder: Path, frames: int) -> Iterator[str]:
 
 def _is_plain(file: Path, frames: int) -> bool:
     """Whether a table is written as in the course's copy: a row a frame and nothing else."""
-    data = file.read_bytes()
+    data = read_plain(file, MOST_BYTES)
     rows = data.removesuffix(b"\n").split(b"\n")
-    columns = layout.table_columns(file.name)
-    whole = len(rows) == frames and all(row.count(b",") + 1 == columns for row in rows)
-    return whole and _TABLE_BYTES.issuperset(data)
+    commas = {row.count(b",") for row in rows}
+    return len(rows) == frames and len(commas) == 1 and _TABLE_BYTES.issuperset(data)
 
 
 def _head(file: Path) -> tuple[bytes, bytes]:
-    with file.open("rb") as stream:
-        head = stream.read(26)
+    head = read_plain(file, MOST_BYTES)[:26]
     return head[:8], head[24:26]
 
 
@@ -182,13 +188,8 @@ def resized(clip: Clip, size: int) -> Clip:
     labels = None
     if clip.labels is not None:
         labels = np.stack([_scaled(label, size, Image.Resampling.NEAREST) for label in clip.labels])
-    return Clip(
-        frames=np.ascontiguousarray(frames.transpose(0, 3, 1, 2)),
-        actions=clip.actions,
-        positions=clip.positions,
-        labels=labels,
-        name=clip.name,
-    )
+    frames = np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
+    return replace(clip, frames=frames, labels=labels)
 
 
 def _scaled(

@@ -64,7 +64,7 @@ def repair(
     """Writes a repaired copy of a data set, in the course layout; whole or not at all.
 
     Every clip is read twice: once to learn what most clips of its split are like and which are
-    copies of others, once to write it. Clips unlike most of their split (in length, size, or in
+    copies of others, once to write it. Clips unlike most of their split (in size, columns, or in
     having positions or labels) are left out. Clips are numbered anew, without gaps.
 
     Args:
@@ -166,9 +166,8 @@ def _alike(kinds: dict[Path, Kind], report: RepairReport) -> Iterator[Path]:
     """The clips of the kind that most are of."""
     most = most_common(Counter(kinds.values())) if kinds else None
     for folder, kind in kinds.items():
-        if kind == most:
-            yield folder
-            continue
-        for what, hint in kind.unlike(most):
+        what, hint = next(kind.unlike(most), ("", ""))
+        if what:
             report.dropped.append(DataError(what, file=folder, hint=hint))
-            break
+        else:
+            yield folder

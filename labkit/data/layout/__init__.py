@@ -2,14 +2,16 @@
 
     ROOT/{train,validate,test}/traj_A_to_B.tfrecords/<n>/
         0.png .. 29.png               one picture a frame, 8-bit RGB
-        actions.csv                   one row a frame, 4 columns, no header
-        endeffector_positions.csv     one row a frame, 3 columns, no header (may be absent)
+        actions.csv                   one row a frame; in BAIR 4 columns, no header
+        endeffector_positions.csv     one row a frame; in BAIR 3 columns (may be absent)
         labels.npz                    key `labels`, uint8 (T, H, W) (only from a simulator)
 
 Relatives of it are read too: folders with or without `.tfrecords`, or none between the split and
-its clips; any numbers for n; frames `0.png`, `00.png`, `0.PNG` or counted from 1; `action.csv`
-and other names of the two tables; `val` for `validate`; folders around everything, such as
-`processed_data/processed_data`; a zip of it all. Leftovers of file systems are passed over.
+its clips; any numbers for n; frames `0.png`, `00.png`, `0.PNG`, `0.jpg`, `frame_0000.png`, or
+counted from 1; a header that names the columns of a csv; T - 1 rows of actions for T frames; clips
+without any csv; `action.csv` and other names of the two tables; `val` for `validate`; folders
+around everything, such as `processed_data/processed_data`; a zip of it all. Leftovers of file
+systems are passed over.
 Every order is numeric (10.png after 2.png), and files are told apart by name, never by order.
 
 This is the one name that the rest imports; finding, reading and writing have a file each.
@@ -30,7 +32,14 @@ from labkit.data.layout.find import (
     split_folders,
     splits,
 )
-from labkit.data.layout.read import read_clip, read_conditions, table_columns
+from labkit.data.layout.read import (
+    count_frames,
+    name_like,
+    numbered_frames,
+    read_clip,
+    read_conditions,
+    table_kind,
+)
 from labkit.data.layout.write import (
     CLIPS_A_FOLDER,
     FIRST_TRAJECTORY,
@@ -46,15 +55,18 @@ __all__ = [
     "called",
     "canonical_split",
     "clip_folders",
+    "count_frames",
     "empty_splits",
     "missing_split",
+    "name_like",
+    "numbered_frames",
     "read_clip",
     "read_conditions",
     "resolve",
     "scan",
     "split_folders",
     "splits",
-    "table_columns",
+    "table_kind",
     "write_clip",
     "write_split",
 ]

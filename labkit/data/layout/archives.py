@@ -25,7 +25,7 @@ from labkit.data.layout.plain_files import unreadable
 from labkit.errors import DataError
 from labkit.files import put, temporary, writing
 
-TAKEN = {".png", ".csv", ".npz", ".json", ".bin", ".npy"}
+TAKEN = {".png", ".jpg", ".jpeg", ".csv", ".npz", ".json", ".bin", ".npy"}
 """endings of the files of clips and of packs, which alone are unpacked"""
 
 MOST_INFLATION = 100

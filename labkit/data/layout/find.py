@@ -13,8 +13,8 @@ from labkit.data.layout import archives
 from labkit.data.layout.plain_files import unreadable
 from labkit.errors import DataError
 
-FRAME = re.compile(r"([0-9]+)\.png", re.IGNORECASE)
-"""name of a frame's picture, and its number"""
+FRAME = re.compile(r"(.*?[^0-9])?([0-9]+)\.(?:png|jpe?g)", re.IGNORECASE)
+"""name of a frame's picture: what stands before its number, and the number"""
 
 _ALIASES = {
     "training": "train",
@@ -35,6 +35,8 @@ _LEFTOVERS = {
 }
 """what macOS, Windows and disk stations leave in folders, in lower case"""
 _WITHIN_SPLIT = re.compile(r"traj_|\d+$")
+_LABELS = re.compile(r"(?:.*_)?labels?$")
+"""name of a folder of pictures that are labels of other pictures"""
 _NESTED = 3
 """folders around everything that are opened in search of the splits"""
 _DEPTH = 3
@@ -148,6 +150,7 @@ def split_folders(root: Path | str) -> dict[str, Path]:
     around = _around_splits(Path(root))
     found: dict[str, Path] = {}
     for folder in subfolders(around):
+        _refuse_label_pictures(folder)
         if next(_find_clips(folder), None) is None:
             continue
         name = canonical_split(folder.name)
@@ -159,6 +162,17 @@ def split_folders(root: Path | str) -> dict[str, Path]:
         raise _no_clips(Path(root), around)
     usual = [name for name in SPLITS if name in found]
     return {name: found[name] for name in [*usual, *sorted(found.keys() - set(usual))]}
+
+
+def _refuse_label_pictures(split: Path) -> None:
+    """Raises DataError for a later edition of the course, whose condition is pictures: one film
+    in train/train_img, and train/train_label beside it."""
+    names = [folder.name for folder in subfolders(split)]
+    for name in names:
+        if _LABELS.match(name.lower()) and f"{name.lower().removesuffix('label')}img" in names:
+            what = f"holds {name}: pictures that are labels of other pictures"
+            hint = "labkit reads numbers as condition: actions.csv and endeffector_positions.csv"
+            raise DataError(what, file=split, hint=hint)
 
 
 def _around_splits(root: Path) -> Path:

@@ -1,4 +1,4 @@
-"""PNG files -> arrays."""
+"""PNG and JPEG files -> arrays."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def read_pictures(files: list[Path]) -> UInt8[np.ndarray, "T 3 H W"]:
 
 
 def read_picture(file: Path) -> UInt8[np.ndarray, "3 H W"]:
-    """Reads a PNG of any kind as 8-bit RGB.
+    """Reads a PNG of any kind, or a JPEG where the name ends so, as 8-bit RGB.
 
     Grey, 1-bit and palette pictures become RGB. Transparency is dropped, not blended: the colour
     below it counts. 16 bits a channel become 8, 65535 becoming 255: grey by value / 257, rounded
@@ -71,12 +71,18 @@ def read_picture(file: Path) -> UInt8[np.ndarray, "3 H W"]:
     8 bits, which is the same or one step of 255 darker.
 
     Raises:
-        DataError: not a PNG, damaged, animated, or of more than `MOST_PIXELS` pixels.
+        DataError: of another kind than its ending says, damaged, animated, or of more than
+            `MOST_PIXELS` pixels.
     """
     data = read_plain(file, MOST_BYTES)
-    _check_head(file, data)
+    jpeg = file.suffix.lower() in (".jpg", ".jpeg")
+    if not jpeg:
+        _check_head(file, data)
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(data), formats=["JPEG" if jpeg else "PNG"]) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise _too_large(file, width, height)
             return _rgb(image).transpose(2, 0, 1)
     except _BROKEN:
         raise _unreadable(file, "it is damaged or ends too early") from None
@@ -104,12 +110,17 @@ def _check_head(file: Path, data: bytes) -> None:
         raise _unreadable(file, "it is damaged or ends too early")
     width, height = struct.unpack_from(">II", data, 16)
     if width * height > MOST_PIXELS:
-        hint = f"at most {MOST_PIXELS:,} pixels are read: make it smaller"
-        raise DataError(f"claims to be {width}x{height}", file=file, hint=hint)
+        raise _too_large(file, width, height)
     if data.find(b"acTL", 33, data.find(b"IDAT")) > 0:
         hint = "give every frame a file of its own"
         raise DataError("is an animated PNG", file=file, hint=hint)
 
 
+def _too_large(file: Path, width: int, height: int) -> DataError:
+    hint = f"at most {MOST_PIXELS:,} pixels are read: make it smaller"
+    return DataError(f"claims to be {width}x{height}", file=file, hint=hint)
+
+
 def _unreadable(file: Path, why: str) -> DataError:
-    return DataError(f"is not a readable PNG: {why}", file=file, hint="extract the clip again")
+    kind = "PNG" if file.suffix.lower() == ".png" else "JPEG"
+    return DataError(f"is not a readable {kind}: {why}", file=file, hint="extract the clip again")

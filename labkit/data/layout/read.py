@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -51,94 +53,157 @@ def read_clip(folder: Path | str, start: int = 0, stop: int | None = None) -> Cl
     labels = None
     if (folder / "labels.npz").is_file():
         labels = _read_labels(folder / "labels.npz", (len(pictures), *frames.shape[-2:]))[window]
+    rows, repeated = _action_rows(actions, len(pictures))
     return Clip(
         frames=frames,
-        actions=actions[window],
-        positions=None if positions is None else positions[window],
+        actions=rows[window],
+        positions=None if positions is None else positions.values[window],
         labels=labels,
         name="/".join(folder.parts[-3:]),
+        action_columns=None if actions is None else actions.names,
+        position_columns=None if positions is None else positions.names,
+        repeated_action=repeated,
     )
 
 
 def read_conditions(
     folder: Path | str,
-) -> tuple[Float32[np.ndarray, "T 4"], Float32[np.ndarray, "T 3"] | None]:
+) -> tuple[Float32[np.ndarray, "T A"], Float32[np.ndarray, "T P"] | None]:
     """The actions and the positions (None where there are none) of a clip, checked by `read_clip`'s
     rules but without its pictures.
 
     Raises:
         DataError: as `read_clip`.
     """
-    _, actions, positions = _read_tables(Path(folder))
-    return actions, positions
+    pictures, actions, positions = _read_tables(Path(folder))
+    rows, _ = _action_rows(actions, len(pictures))
+    return rows, None if positions is None else positions.values
 
 
-def table_columns(name: str) -> int | None:
-    """Columns of the csv file of that name: 4 of actions, 3 of positions, None of any other."""
+def count_frames(folder: Path | str) -> int:
+    """The number of a clip's pictures, by their names alone.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    return len(_list_clip(Path(folder))[0])
+
+
+def table_kind(name: str) -> Literal["actions", "positions"] | None:
+    """What the csv file of that name holds; None for any other."""
     stem, dot, ending = name.lower().rpartition(".")
     if not dot or ending != "csv":
         return None
     letters = re.sub(r"[^a-z]", "", stem)
-    return 4 if letters in _ACTIONS else 3 if letters in _POSITIONS else None
+    return "actions" if letters in _ACTIONS else "positions" if letters in _POSITIONS else None
 
 
-def _read_tables(folder: Path) -> tuple[list[Path], np.ndarray, np.ndarray | None]:
-    """The pictures' files in order, the actions and the positions."""
+def _read_tables(folder: Path) -> tuple[list[Path], Table | None, Table | None]:
+    """The pictures' files in order, the actions and the positions; a clip may have neither."""
     numbered, tables = _list_clip(folder)
-    actions_file = _table(folder, tables, 4, "actions")
-    if actions_file is None:
+    actions_file = _table(folder, tables, "actions")
+    if actions_file is None and tables:
         others = ", ".join(table.name for table in tables)
-        hint = "every clip needs its actions" + (f"; found {others}" if others else "")
+        hint = f"found {others}: call the actions actions.csv, or fill one with rows of zeros"
         raise DataError("no such file", file=folder / "actions.csv", hint=hint)
-    actions = parse_table(actions_file, 4)
+    actions = None if actions_file is None else parse_table(actions_file)
     pictures = _in_order(folder, numbered, actions)
-    positions_file = _table(folder, tables, 3, "positions")
+    positions_file = _table(folder, tables, "positions")
     if positions_file is None:
-        return pictures, actions.values, None
-    positions = parse_table(positions_file, 3)
+        return pictures, actions, None
+    positions = parse_table(positions_file)
     positions.check_rows(len(pictures))
-    return pictures, actions.values, positions.values
+    return pictures, actions, positions
+
+
+def _action_rows(actions: Table | None, frames: int) -> tuple[Float32[np.ndarray, "T A"], bool]:
+    """A row of actions for each frame, and whether the last one is a copy of the one before."""
+    if actions is None:
+        return np.zeros((frames, 0), np.float32), False
+    repeated = len(actions.values) == frames - 1
+    rows = np.concatenate([actions.values, actions.values[-1:]]) if repeated else actions.values
+    return rows, repeated
 
 
 def _list_clip(folder: Path) -> tuple[dict[int, Path], list[Path]]:
-    """The pictures by their number, and the csv files."""
+    """The pictures by their number, and the csv files.
+
+    Plain numbers are the frames where there are any; otherwise pictures with one common word
+    before the number, such as frame_0000.png or out0001.jpg.
+    """
     numbered: dict[int, Path] = {}
-    tables = []
-    for name in sorted(entry.name for entry in scan(folder)):
-        if match := FRAME.fullmatch(name):
-            number = int(match[1])
-            if number in numbered:
-                what = f"has both {numbered[number].name} and {name}"
-                raise DataError(what, file=folder, hint="remove one of them")
-            numbered[number] = folder / name
-        elif name.lower().endswith(".csv"):
-            tables.append(folder / name)
-    return numbered, tables
+    names = sorted(entry.name for entry in scan(folder))
+    frames = numbered_frames(names)
+    words = {FRAME.fullmatch(name)[1] for name in frames}
+    if len(words) > 1:
+        what = f"holds pictures of several names: {', '.join(sorted(words)[:4])} and a number"
+        raise DataError(what, file=folder, hint="leave one of them: 0.png, or frame_0000.png")
+    for name, number in frames.items():
+        if number in numbered:
+            what = f"has both {numbered[number].name} and {name}"
+            raise DataError(what, file=folder, hint="remove one of them")
+        numbered[number] = folder / name
+    return numbered, [folder / name for name in names if name.lower().endswith(".csv")]
 
 
-def _table(folder: Path, tables: list[Path], columns: int, what: str) -> Path | None:
+def numbered_frames(names: Iterable[str]) -> dict[str, int]:
+    """The frames' pictures among the names of a folder, with their numbers: plain numbers, or, in
+    a folder without any, those with a word before the number."""
+    found = {name: match for name in names if (match := FRAME.fullmatch(name))}
+    plain = any(match[1] is None for match in found.values())
+    return {name: int(match[2]) for name, match in found.items() if not plain or match[1] is None}
+
+
+def _table(folder: Path, tables: list[Path], kind: str) -> Path | None:
     """The csv of the actions or of the positions, told apart by their names."""
-    fitting = [table for table in tables if table_columns(table.name) == columns]
+    fitting = [table for table in tables if table_kind(table.name) == kind]
     if len(fitting) > 1:
         both = f"{fitting[0].name} and {fitting[1].name}"
-        raise DataError(f"two files of {what}: {both}", file=folder, hint="remove one of them")
+        raise DataError(f"two files of {kind}: {both}", file=folder, hint="remove one of them")
     return fitting[0] if fitting else None
 
 
-def _in_order(folder: Path, numbered: dict[int, Path], actions: Table) -> list[Path]:
-    """The pictures in numeric order, as many as there are actions.
+def _in_order(folder: Path, numbered: dict[int, Path], actions: Table | None) -> list[Path]:
+    """The pictures in numeric order: as many as there are actions, or one more.
 
-    They count from 0, or from 1 where the csv's rows say so.
+    They count from 0, or from another number where the csv's rows say so.
     """
-    rows, last = len(actions.values), max(numbered, default=-1)
-    first = 1 if 0 not in numbered and rows in numbered else 0
-    actions.check_top(len(numbered))  # or that row would look like a missing frame
+    if not numbered:
+        raise _no_frames(folder)
+    count, last = len(numbered), max(numbered)
+    if actions is None:
+        rows = last - min(numbered) + 1
+    else:
+        actions.check_top(count)  # or that row would look like a missing frame
+        rows = len(actions.values)
+    span = last - min(numbered) + 1
+    first = min(numbered) if rows in (span, span - 1) else 0
     for number in range(first, max(first + rows, last + 1)):
         if number not in numbered:
-            hint = f"{actions.file.name} has {rows} rows: extract the clip again, or remove it"
-            raise DataError("frame is missing", file=folder / f"{number}.png", hint=hint)
-    actions.check_rows(len(numbered))
+            told = "" if actions is None else f"{actions.file.name} has {rows} rows: "
+            hint = f"{told}extract the clip again, or remove it"
+            name = name_like(numbered[last].name, number)
+            raise DataError("frame is missing", file=folder / name, hint=hint)
+    if actions is not None and rows != count - 1:
+        actions.check_rows(count)
     return [numbered[number] for number in range(first, last + 1)]
+
+
+def name_like(name: str, number: int) -> str:
+    """The name of frame `number`, where another frame has that name: frame_0003.png."""
+    match = FRAME.fullmatch(name)
+    assert match is not None
+    digits = match[2]
+    width = len(digits) if digits.startswith("0") and len(digits) > 1 else 0
+    return f"{name[: match.start(2)]}{number:0{width}}{name[match.end(2) :]}"
+
+
+def _no_frames(folder: Path) -> DataError:
+    """The error for a clip without pictures; it names the files that are there."""
+    names = sorted(entry.name for entry in scan(folder))
+    there = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    hint = "expected 0.png, 1.png, ... or frame_0000.jpg and so on"
+    return DataError(f"holds no frames; its files: {there or 'none'}", file=folder, hint=hint)
 
 
 def _read_labels(file: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "T H W"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class Table:
     values: Float32[np.ndarray, "R C"]
     first_row: int
     """row of the file, counted from 1, that holds the first numbers: 2 below a header"""
+    names: tuple[str, ...] | None = None
+    """names of the columns, where the header has one for each"""
 
     def check_rows(self, frames: int) -> None:
         """Raises DataError unless there are as many rows as the clip has frames."""
@@ -48,28 +51,27 @@ class Table:
             raise DataError(what, file=self.file, row=1, hint=hint)
 
 
-def read_table(file: Path, columns: int, rows: int | None = None) -> Float32[np.ndarray, "R C"]:
+def read_table(file: Path, rows: int | None = None) -> Float32[np.ndarray, "R C"]:
     """The numbers of a csv, by the rules of `parse_table`.
 
     Args:
         file: the csv file.
-        columns: number of columns it must have.
         rows: number of rows it must have; None takes any but 0.
 
     Raises:
         DataError: as `parse_table`, or another number of rows.
     """
-    table = parse_table(file, columns)
+    table = parse_table(file)
     if rows is not None:
         table.check_rows(rows)
     return table.values
 
 
-def parse_table(file: Path, columns: int) -> Table:
-    """Reads a csv of numbers: finite, within float32's range, `columns` in each row.
+def parse_table(file: Path) -> Table:
+    """Reads a csv of numbers: finite, within float32's range, the same number in each row.
 
-    Taken as the same thing: a header in row 1 (known by holding no number at all; it is passed
-    over), commas, semicolons, tabs or blanks between the numbers (row by row the same), blanks
+    Taken as the same thing: a header in row 1 (known by holding no number at all; it names the
+    columns), commas, semicolons, tabs or blanks between the numbers (row by row the same), blanks
     around them, one separator too many at the end of a row, line ends of any system, blank
     lines at the end, and UTF-8 or UTF-16 with a byte-order mark.
 
@@ -83,8 +85,12 @@ def parse_table(file: Path, columns: int) -> Table:
     if len(lines) == first:
         raise DataError("holds a header and no numbers", file=file, row=1, hint="extract it again")
     separator = _separator(lines[first], file, first + 1)
+    header = _header_names(lines[0], separator) if first else None
+    counts = [len(_trimmed(line.split(separator))) for line in lines[first:]]
+    columns = len(header) if header and len(header) in counts else counts[0]
     cells = [_split(line, separator, columns) for line in lines[first:]]
-    _refuse_index(cells, columns, file, first + 1)
+    _refuse_index(cells, header, file, first + 1)
+    header = header if header and all(header) and len(header) == columns else None
     values = [_numbers(row, columns, file, n) for n, row in enumerate(cells, start=first + 1)]
     table = to_float32(np.array(values))
     if not np.isfinite(table).all():
@@ -92,7 +98,7 @@ def parse_table(file: Path, columns: int) -> Table:
         what = f"{cells[row][column].strip()[:40]} is not finite"
         hint = "only finite numbers of float32's range are allowed"
         raise DataError(what, file=file, row=first + 1 + row, hint=hint)
-    return Table(file, table, first + 1)
+    return Table(file, table, first + 1, header)
 
 
 def to_float32(values: np.ndarray) -> Float32[np.ndarray, " *shape"]:
@@ -101,10 +107,16 @@ def to_float32(values: np.ndarray) -> Float32[np.ndarray, " *shape"]:
         return values.astype(np.float32)
 
 
-def write_table(file: Path, values: Float32[np.ndarray, " *shape"]) -> None:
-    """Writes a csv from which `read_table` reads exactly the same float32 numbers."""
+def write_table(
+    file: Path, values: Float32[np.ndarray, " *shape"], names: Sequence[str] | None = None
+) -> None:
+    """Writes a csv from which `read_table` reads exactly the same float32 numbers; with a header
+    where there are names."""
+    header = "" if names is None else ",".join(names)
     # Nine significant digits tell any two float32 numbers apart.
-    np.savetxt(file, values, fmt="%.9g", delimiter=",", encoding="utf-8")
+    np.savetxt(
+        file, values, fmt="%.9g", delimiter=",", encoding="utf-8", header=header, comments=""
+    )
 
 
 # ------------------------------------------------------------------------------- rows and cells
@@ -144,11 +156,22 @@ def _separator(line: str, file: Path, row: int) -> str | None:
     return next((separator for separator in ",;\t" if separator in line), None)
 
 
+def _header_names(line: str, separator: str | None) -> tuple[str, ...] | None:
+    """The names in a header, which may begin with numpy's `#`; None where they are not all there,
+    or one stands twice."""
+    cells = _trimmed(line.strip(_BLANK).removeprefix("#").split(separator))
+    names = tuple(" ".join(cell.replace(",", " ").split()).strip("\"'") for cell in cells)
+    return names if all(names[1:]) and len(set(names)) == len(names) else None
+
+
+def _trimmed(cells: list[str]) -> list[str]:
+    """Without the empty cell that a separator at the end of the row makes."""
+    return cells[:-1] if len(cells) > 1 and not cells[-1].strip() else cells
+
+
 def _split(line: str, separator: str | None, columns: int) -> list[str]:
     cells = line.split(separator)
-    if len(cells) == columns + 1 and not cells[-1].strip():
-        cells.pop()  # a separator at the end of the row
-    return cells
+    return _trimmed(cells) if len(cells) == columns + 1 else cells
 
 
 def _number(cell: str) -> float | None:
@@ -160,16 +183,16 @@ def _number(cell: str) -> float | None:
 
 def _numbers(cells: list[str], columns: int, file: Path, row: int) -> list[float]:
     """One row's numbers."""
+    if not any(cell.strip() for cell in cells):
+        raise DataError("is an empty row", file=file, row=row, hint="remove it, or fill it")
     try:
         values = [float(cell) for cell in cells]
     except ValueError:
         values = []
     if len(values) == columns and "_" not in "".join(cells):  # Python would read 1_0 as 10
         return values
-    if not any(cell.strip() for cell in cells):
-        raise DataError("is an empty row", file=file, row=row, hint="remove it, or fill it")
     if len(cells) != columns:
-        hint = f"expected {columns} numbers with commas between them"
+        hint = f"expected {columns} numbers with commas between them, as in the rows before"
         raise DataError(f"has {_count(len(cells))}", file=file, row=row, hint=hint)
     wrong = next(cell for cell in cells if _number(cell) is None)
     hint = "only numbers are allowed, and a header only in row 1"
@@ -181,12 +204,18 @@ def _count(columns: int) -> str:
     return "1 column" if columns == 1 else f"{columns} columns"
 
 
-def _refuse_index(cells: list[list[str]], columns: int, file: Path, row: int) -> None:
-    """Raises DataError where every row begins with its own number, as pandas writes it."""
-    if any(len(line) != columns + 1 for line in cells):
+def _refuse_index(
+    cells: list[list[str]], names: tuple[str, ...] | None, file: Path, row: int
+) -> None:
+    """Raises DataError where every row begins with its own number, as pandas writes it: below a
+    header with no name for it, or in three rows or more."""
+    columns = len(cells[0])
+    if columns < 2 or any(len(line) != columns for line in cells):
         return
     counted = [_number(line[0]) for line in cells]
-    if counted in ([*range(len(cells))], [*range(1, len(cells) + 1)]):
-        what = f"has {columns + 1} columns, the first of which counts the rows"
+    unnamed = names is not None and (len(names) == columns - 1 or not names[0])
+    counts = counted in ([*range(len(cells))], [*range(1, len(cells) + 1)])
+    if counts and (unnamed or len(cells) > 2):
+        what = f"has {columns} columns, the first of which counts the rows"
         hint = "it looks like a pandas index: write with index=False"
         raise DataError(what, file=file, row=row, hint=hint)

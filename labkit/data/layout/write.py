@@ -32,9 +32,11 @@ def _fill(folder: Path, clip: Clip) -> None:
     for number, frame in enumerate(clip.frames):
         picture = Image.fromarray(np.ascontiguousarray(frame.transpose(1, 2, 0)))
         picture.save(folder / f"{number}.png")
-    write_table(folder / "actions.csv", clip.actions)
+    if clip.actions.shape[1]:
+        write_table(folder / "actions.csv", clip.actions, clip.action_columns)
     if clip.positions is not None:
-        write_table(folder / "endeffector_positions.csv", clip.positions)
+        names = clip.position_columns
+        write_table(folder / "endeffector_positions.csv", clip.positions, names)
     if clip.labels is not None:
         np.savez_compressed(folder / "labels.npz", labels=clip.labels)
 

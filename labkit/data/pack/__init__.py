@@ -4,9 +4,14 @@
                                     shape, dtype, size in bytes and BLAKE2b digest
     PACK/<split>/frames.bin         uint8 (N, T, 3, H, W), C order, no header
     PACK/<split>/labels.bin         uint8 (N, T, H, W), the same way (only from a simulator)
-    PACK/<split>/actions.npy        float32 (N, T, 4)
-    PACK/<split>/positions.npy      float32 (N, T, 3) (where the clips have positions)
+    PACK/<split>/actions.npy        float32 (N, T, A)
+    PACK/<split>/positions.npy      float32 (N, T, P) (where the clips have positions)
     PACK/<split>/names.json         the clips' names, in order
+    PACK/<split>/lengths.json       the clips' numbers of frames, only where they differ; the
+                                    arrays then hold all frames in a row, (R, ...) for (N, T, ...)
+
+Version 1 has clips of one length and BAIR's columns; version 2 has other lengths or columns, and
+the columns' names in the manifest.
 
 A pack is written clip by clip (`PackWriter`), so memory stays flat, in a hidden folder beside its
 place, which it takes only when it is complete. The manifest may have notes of the writer besides.

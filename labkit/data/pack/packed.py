@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from labkit.data import layout
-from labkit.data.pack.split import KINDS, PackedSplit, clip_shapes, remake
+from labkit.data.pack.split import KINDS, LENGTHS, PackedSplit, remake, row_shapes
 from labkit.errors import DataError
 
 FORMAT = "labkit pack"
 VERSION = 1
+"""of a pack whose clips are of one length, with BAIR's columns"""
+NEWER = 2
+"""of a pack with clips of several lengths, or with other columns"""
 MANIFEST = "manifest.json"
 
-_FILES = {**KINDS, "names": ("names.json", "json")}
+_FILES = {**KINDS, "names": ("names.json", "json"), "lengths": (LENGTHS, "json")}
 
 
 class Pack:
@@ -48,7 +51,7 @@ class Pack:
         name = layout.canonical_split(name)
         if name not in self.manifest["splits"]:
             raise layout.missing_split(name, self.splits, self.given)
-        return PackedSplit(self.root, name, self.manifest["splits"][name]["files"])
+        return PackedSplit(self.root, name, self.manifest["splits"][name])
 
     def verify(self) -> None:
         """Reads every byte and compares it with the manifest's digests.
@@ -95,8 +98,8 @@ def open_pack(root: Path | str) -> Pack:
         raise DataError(f"is not readable: {error}", file=file, hint=remake(root)) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError("is not the manifest of a pack", file=file, hint=remake(root))
-    if manifest.get("version") != VERSION:
-        what = f"is of version {manifest.get('version')}; this labkit reads version {VERSION}"
+    if manifest.get("version") not in (VERSION, NEWER):
+        what = f"is of version {manifest.get('version')}; this labkit reads {VERSION} and {NEWER}"
         raise DataError(what, file=file, hint=remake(root))
     try:
         if not manifest["splits"]:
@@ -110,12 +113,13 @@ def open_pack(root: Path | str) -> Pack:
 
 
 def _check_split(root: Path, name: str, split: Mapping[str, Any]) -> None:
-    clips, files = split["clips"], split["files"]
-    _, length, _, height, width = files["frames"]["shape"]
-    expected = {"names": (), **clip_shapes(length, height, width)}
-    for kind in ("frames", "actions", "names", *files):
-        entry, (file_name, dtype), shape = files[kind], _FILES[kind], [clips, *expected[kind]]
-        sane = all(type(size) is int and size > 0 for size in shape)
+    files = split["files"]
+    for kind, expected in _expected_shapes(split).items():
+        if kind not in files and kind in ("positions", "labels"):
+            continue
+        entry, (file_name, dtype), shape = files[kind], _FILES[kind], list(expected)
+        least = 0 if kind == "actions" else 1
+        sane = all(type(size) is int and size > 0 for size in shape[:-1]) and shape[-1] >= least
         if entry["dtype"] != dtype or entry["shape"] != shape or not sane:
             what = f"says {entry['dtype']} {entry['shape']} of {name}/{file_name}"
             hint = f"expected {dtype} {shape}: {remake(root)}"
@@ -128,8 +132,41 @@ def _check_split(root: Path, name: str, split: Mapping[str, Any]) -> None:
         if file.suffix == ".bin" and math.prod(shape) != size:
             what = f"has {size} bytes; its manifest's shape {shape} needs {math.prod(shape)}"
             raise DataError(what, file=file, hint=remake(root))
-    split = PackedSplit(root, name, files)
-    _ = split.actions, split.positions  # their headers may say something else
+    opened = PackedSplit(root, name, split)
+    _ = opened.actions, opened.positions  # their headers may say something else
+    if "lengths" in files:
+        lengths, total = opened.lengths, files["frames"]["shape"][0]
+        if lengths.min() < 1 or lengths.sum() != total:
+            what = f"adds up to {lengths.sum()} frames; its manifest says {total}"
+            raise DataError(what, file=root / name / LENGTHS, hint=remake(root))
+
+
+def _expected_shapes(split: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of each file of a split, by its entry in the manifest.
+
+    Raises:
+        KeyError: there is a file of an unknown kind.
+        ValueError: the number of names is not that of the columns.
+    """
+    clips, files = split["clips"], split["files"]
+    if unknown := files.keys() - _FILES.keys():
+        raise KeyError(*unknown)
+    *rows, _, height, width = files["frames"]["shape"]
+    rows = [clips, *rows[1:]] if "lengths" not in files else rows
+    if len(rows) != 1 + ("lengths" not in files):
+        raise ValueError("frames have another number of axes")
+    counts = {}
+    for kind in ("actions", "positions"):
+        counts[kind] = files[kind]["shape"][-1] if kind in files else 0
+        names = split.get("columns", {}).get(kind)
+        if names is not None and (
+            len(names) != counts[kind] or not all(isinstance(each, str) for each in names)
+        ):
+            raise ValueError(f"{len(names)} names for {counts[kind]} columns of {kind}")
+    shapes = row_shapes(height, width, counts["actions"], counts["positions"])
+    found = {kind: (*rows, *shape) for kind, shape in shapes.items()}
+    lists = ["names", "lengths"] if "lengths" in files else ["names"]
+    return found | {kind: (clips,) for kind in lists}
 
 
 def file_digest(file: Path) -> str:

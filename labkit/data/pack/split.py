@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from labkit.data.clip import Clip
+from labkit.data.clip import Clip, column_names
 from labkit.errors import DataError
 
 KINDS = {
@@ -25,73 +25,112 @@ KINDS = {
 }
 """For each array its file and dtype."""
 
+LENGTHS = "lengths.json"
+"""file of the clips' lengths, where they differ"""
+
 
 def remake(root: Path) -> str:
     """What mends a damaged pack."""
     return f"delete {root} and make the pack again"
 
 
-def clip_shapes(length: int, height: int, width: int) -> dict[str, tuple[int, ...]]:
-    """The shape of each kind of array in a clip of that many frames of that size."""
+def row_shapes(height: int, width: int, actions: int, positions: int) -> dict[str, tuple[int, ...]]:
+    """The shape that each kind of array has for one frame of that size."""
     return {
-        "frames": (length, 3, height, width),
-        "actions": (length, 4),
-        "positions": (length, 3),
-        "labels": (length, height, width),
+        "frames": (3, height, width),
+        "actions": (actions,),
+        "positions": (positions,),
+        "labels": (height, width),
     }
 
 
 class PackedSplit:
     """One split of a pack. Files are mapped on first use, so that it pickles cheaply."""
 
-    def __init__(self, root: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -> None:
-        self.root, self.name, self._files = Path(root), name, dict(files)
-        self.shape = tuple(self._files["frames"]["shape"])
-        """(N, T, 3, H, W)"""
+    def __init__(self, root: Path, name: str, entry: Mapping[str, Any]) -> None:
+        """
+        Args:
+            root: the pack's folder.
+            name: the split's name.
+            entry: its entry in the manifest.
+        """
+        self.root, self.name, self._files = Path(root), name, dict(entry["files"])
+        self._clips, self._columns = int(entry["clips"]), dict(entry.get("columns", {}))
+        self.frame_size: tuple[int, int] = tuple(self._files["frames"]["shape"][-2:])
+        """height and width of the pictures"""
         self._opened: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return int(self.shape[0])
+        return self._clips
+
+    @functools.cached_property
+    def lengths(self) -> Int64[np.ndarray, " N"]:
+        """Frames of each clip."""
+        if "lengths" not in self._files:
+            return np.full(len(self), self._files["frames"]["shape"][1], np.int64)
+        return np.array(self._list(LENGTHS, int), np.int64)
+
+    @functools.cached_property
+    def _first_rows(self) -> Int64[np.ndarray, " N"]:
+        """For each clip the number of frames before it."""
+        return np.cumsum(self.lengths) - self.lengths
+
+    @property
+    def action_columns(self) -> tuple[str, ...]:
+        """Names of the action columns."""
+        count = self._files["actions"]["shape"][-1]
+        return column_names("actions", count, self._columns.get("actions"))
+
+    @property
+    def position_columns(self) -> tuple[str, ...]:
+        """Names of the position columns."""
+        count = self._files["positions"]["shape"][-1] if self.has_positions else 0
+        return column_names("positions", count, self._columns.get("positions"))
 
     def __getstate__(self) -> dict[str, Any]:
-        opened = {*KINDS, "names", "_opened"}
+        opened = {*KINDS, "names", "lengths", "_first_rows", "_opened"}
         state = {key: value for key, value in self.__dict__.items() if key not in opened}
         return {**state, "_opened": {}}
 
     @functools.cached_property
-    def frames(self) -> UInt8[np.ndarray, "N T 3 H W"]:
-        """The pictures, read only."""
+    def frames(self) -> UInt8[np.ndarray, "*clips 3 H W"]:
+        """The pictures, read only: (N, T, ...), or all frames in a row (R, ...) where the clips
+        have several lengths. The other arrays are the same."""
         return self._map("frames")
 
     @functools.cached_property
-    def actions(self) -> Float32[np.ndarray, "N T 4"]:
+    def actions(self) -> Float32[np.ndarray, "*clips A"]:
         """The actions, read only."""
         return self._map("actions")
 
     @functools.cached_property
-    def positions(self) -> Float32[np.ndarray, "N T 3"] | None:
+    def positions(self) -> Float32[np.ndarray, "*clips P"] | None:
         """The end effector's positions, where the clips have them."""
         return self._map("positions") if self.has_positions else None
 
     @functools.cached_property
-    def labels(self) -> UInt8[np.ndarray, "N T H W"] | None:
+    def labels(self) -> UInt8[np.ndarray, "*clips H W"] | None:
         """The region of each pixel, where a simulator told."""
         return self._map("labels") if self.has_labels else None
 
     @functools.cached_property
     def names(self) -> list[str]:
         """The clips' names."""
-        file = self.root / self.name / "names.json"
+        return self._list("names.json", str)
+
+    def _list(self, name: str, kind: type) -> list[Any]:
+        """A file with one value of that kind for each clip."""
+        file = self.root / self.name / name
         try:
-            names = json.loads(file.read_text(encoding="utf-8"))
+            values = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             what = f"is not readable: {error}"
             raise DataError(what, file=file, hint=remake(self.root)) from None
-        whole = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        if not whole or len(names) != len(self):
-            what = f"does not hold {len(self)} names"
+        whole = isinstance(values, list) and all(type(value) is kind for value in values)
+        if not whole or len(values) != len(self):
+            what = f"does not hold {len(self)} {file.stem}"
             raise DataError(what, file=file, hint=remake(self.root))
-        return names
+        return values
 
     @property
     def has_positions(self) -> bool:
@@ -105,18 +144,32 @@ class PackedSplit:
 
     def clip(self, index: int, start: int = 0, stop: int | None = None) -> Clip:
         """Clip number `index`, or its frames `start` to `stop` (exclusive), without a copy."""
-        window = slice(start, stop)
+        names, whole = self.names, range(int(self.lengths[index]))
+        window = whole[slice(start, stop)]
+        first = int(self._first_rows[index])
+        rows = slice(first + window.start, first + max(window.start, window.stop))
+        parts = {kind: self._rows(kind)[rows] for kind in KINDS if kind in self._files}
         return Clip(
-            frames=self.frames[index, window],
-            actions=self.actions[index, window],
-            positions=None if self.positions is None else self.positions[index, window],
-            labels=None if self.labels is None else self.labels[index, window],
-            name=self.names[index],
+            frames=parts["frames"],
+            actions=parts["actions"],
+            positions=parts.get("positions"),
+            labels=parts.get("labels"),
+            name=names[index],
+            action_columns=self.action_columns,
+            position_columns=self.position_columns if self.has_positions else None,
         )
 
     def conditions(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Actions (T, 4) and positions (T, 3) of clip `index`."""
-        return self.actions[index], None if self.positions is None else self.positions[index]
+        """Actions (T, A) and positions (T, P) of clip `index`."""
+        first = int(self._first_rows[index])
+        rows = slice(first, first + int(self.lengths[index]))
+        positions = self._rows("positions")[rows] if self.has_positions else None
+        return self._rows("actions")[rows], positions
+
+    def _rows(self, kind: str) -> np.ndarray:
+        """An array with one row for each frame of the split."""
+        array, tail = getattr(self, kind), 2 if "lengths" not in self._files else 1
+        return array.reshape(math.prod(array.shape[:tail]), *array.shape[tail:])
 
     def windows(
         self,
@@ -127,8 +180,8 @@ class PackedSplit:
         labels: bool = True,
     ) -> tuple[
         UInt8[np.ndarray, "B length 3 H W"],
-        Float32[np.ndarray, "B length 4"],
-        Float32[np.ndarray, "B length 3"] | None,
+        Float32[np.ndarray, "B length A"],
+        Float32[np.ndarray, "B length P"] | None,
         UInt8[np.ndarray, "B length H W"] | None,
     ]:
         """Windows of many clips, in new arrays: frames, actions, positions, labels.
@@ -146,30 +199,28 @@ class PackedSplit:
             IndexError: a window is not within its clip, or there is no such clip.
             DataError: the pack's files cannot be read, or have become shorter.
         """
-        clips, frames = self.shape[:2]
-        within = (numbers >= 0) & (numbers < clips) & (starts >= 0) & (starts <= frames - length)
+        within = (numbers >= 0) & (numbers < len(self)) & (starts >= 0)
+        within[within] = starts[within] <= self.lengths[numbers[within]] - length
         if length < 1 or not within.all():
             outside = np.stack([numbers, starts], 1)[~within][:3].tolist()
             what = f"no windows of {length} frames at [clip, start] {outside}"
-            raise IndexError(f"{what}: there are {clips} clips of {frames} frames")
-        at = numbers[:, None], starts[:, None] + np.arange(length)  # (B, 1), (B, length)
+            longest = self.lengths.max()
+            raise IndexError(f"{what}: there are {len(self)} clips of {longest} frames at most")
+        first = self._first_rows[numbers] + starts  # (B,)
+        at = first[:, None] + np.arange(length)  # (B, length)
         return (
-            self._read("frames", numbers, starts, length),
-            self.actions[at],
-            None if self.positions is None else self.positions[at],
-            self._read("labels", numbers, starts, length) if labels and self.has_labels else None,
+            self._read("frames", first, length),
+            self._rows("actions")[at],
+            self._rows("positions")[at] if self.has_positions else None,
+            self._read("labels", first, length) if labels and self.has_labels else None,
         )
 
-    def _read(
-        self, kind: str, numbers: np.ndarray, starts: np.ndarray, length: int
-    ) -> UInt8[np.ndarray, "B length ..."]:
+    def _read(self, kind: str, first: np.ndarray, length: int) -> UInt8[np.ndarray, "B length ..."]:
         """Windows of an array of bytes, by as little Python a window as possible."""
-        _, frames, *size = self._files[kind]["shape"]
-        first = numbers * frames + starts
+        size = {"frames": (3, *self.frame_size), "labels": self.frame_size}[kind]
         if not hasattr(os, "preadv"):  # Windows
-            mapped = getattr(self, kind).reshape(-1, *size)
-            return np.take(mapped, first[:, None] + np.arange(length), axis=0)
-        windows = np.empty((len(numbers), length, *size), np.uint8)
+            return np.take(self._rows(kind), first[:, None] + np.arange(length), axis=0)
+        windows = np.empty((len(first), length, *size), np.uint8)
         try:
             descriptor = self._descriptor(kind)
             for window, offset in zip(windows, (first * math.prod(size)).tolist(), strict=True):

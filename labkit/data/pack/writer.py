@@ -17,11 +17,12 @@ from types import TracebackType
 from typing import Any
 
 from labkit.data import layout
-from labkit.data.clip import SPLITS, Clip
+from labkit.data.clip import ACTION_COLUMNS, POSITION_COLUMNS, SPLITS, Clip
 from labkit.data.pack.files import SplitFiles, shapes_of
 from labkit.data.pack.packed import (
     FORMAT,
     MANIFEST,
+    NEWER,
     VERSION,
     Pack,
     is_pack,
@@ -127,7 +128,10 @@ class PackWriter:
             state = json.loads((self._work / PROGRESS).read_text(encoding="utf-8"))
             for name, split in state["splits"].items():
                 shapes = {kind: tuple(shape) for kind, shape in split["shapes"].items()}
-                self._splits[name] = SplitFiles(self._fresh / name, shapes, split["names"])
+                files = SplitFiles(
+                    self._fresh / name, shapes, split["names"], split["lengths"], split["columns"]
+                )
+                self._splits[name] = files
         except (OSError, ValueError, KeyError):
             self._close()
             return False
@@ -180,9 +184,9 @@ class PackWriter:
             if not name or name[0] == "." or Path(name).name != name or name == MANIFEST:
                 raise DataError(f"{name!r} cannot be a split's name", hint="give another one")
             shapes = shapes_of(clip, f"clip {clip.name or 0}")
-            with self._told():
-                self._splits[name] = SplitFiles(self._fresh / name, shapes, [])
-        with self._told():
+            with self._write_errors():
+                self._splits[name] = SplitFiles(self._fresh / name, shapes, [], [], {})
+        with self._write_errors():
             self._splits[name].add(clip)
 
     def set_note(self, key: str, value: Any) -> None:
@@ -202,10 +206,15 @@ class PackWriter:
             DataError: the disk is full.
         """
         splits = {}
-        with self._told():
+        with self._write_errors():
             for name, split in self._splits.items():
                 split.sync()
-                splits[name] = {"shapes": split.shapes, "names": split.names}
+                splits[name] = {
+                    "shapes": split.shapes,
+                    "names": split.names,
+                    "lengths": split.lengths,
+                    "columns": split.columns,
+                }
             state = {"notes": self._notes, "splits": splits}
             write_whole(self._work / PROGRESS, json.dumps(state))
         self._done = {name: len(split.names) for name, split in self._splits.items()}
@@ -220,11 +229,13 @@ class PackWriter:
             raise DataError("no clips to pack", file=self.root, hint="give it some clips")
         usual = [name for name in SPLITS if name in self._splits]
         names = [*usual, *sorted(self._splits.keys() - set(usual))]
-        with self._told():
+        with self._write_errors():
+            splits = {name: self._splits[name].finish() for name in names}
             manifest = {
                 **self._about,
+                "version": VERSION if all(map(_is_usual, splits.values())) else NEWER,
                 **{key: self._notes[key] for key in sorted(self._notes)},
-                "splits": {name: self._splits[name].finish() for name in names},
+                "splits": splits,
             }
             write_whole(self._fresh / MANIFEST, json.dumps(manifest, indent=1) + "\n")
             open_pack(self._fresh)  # its files fit its manifest, or the earlier pack stays
@@ -234,7 +245,7 @@ class PackWriter:
         return open_pack(self.root)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _write_errors(self) -> Iterator[None]:
         """Failures to write, in our words."""
         try:
             yield
@@ -248,3 +259,12 @@ class PackWriter:
             if (self._work / PROGRESS).is_file():
                 hint += "; the same command then goes on where this one stopped"
             raise DataError(what, file=self.root, hint=hint) from error
+
+
+def _is_usual(split: dict[str, Any]) -> bool:
+    """Whether an earlier labkit reads the split: one length, and the columns of BAIR."""
+    files = split["files"]
+    widths = {kind: files[kind]["shape"][-1] for kind in ("actions", "positions") if kind in files}
+    usual = {"actions": len(ACTION_COLUMNS), "positions": len(POSITION_COLUMNS)}
+    known = all(usual[kind] == width for kind, width in widths.items())
+    return known and "lengths" not in files and "columns" not in split

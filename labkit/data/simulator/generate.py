@@ -77,7 +77,7 @@ def simulate_clip(
     motion = run(world.scene, world.control(), n_frames, actions, since)
     frames, labels = render(world.scene, motion, size)
     name, positions = f"simulated seed {seed} index {index}", motion.effector.astype(np.float32)
-    return SimulatedClip(frames, motion.actions, positions, labels, name, world)
+    return SimulatedClip(frames, motion.actions, positions, labels, name, world=world)
 
 
 def simulate(
