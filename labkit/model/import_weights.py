@@ -8,13 +8,12 @@ Those name their modules so, with `<k>` from 1 to 5 and `<j>` counting layers fr
     LSTMs                  embed, lstm.<i> (each an LSTMCell), output.0 (and output.1, a norm, in
                            the course's), mu_net and logvar_net of the Gaussian ones
 
-Only tensors are read, never pickled modules: a module's pickle runs code when it is opened, and
-needs the classes it was made from.
+`read_weights.py` reads the file, and `match_weights.py` finds the settings that the weights were
+made with.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from labkit.config import ModelConfig
 from labkit.errors import RunError
+from labkit.model.read_weights import read_checkpoint, without_wrappers
 from labkit.model.video_cvae import VideoCVAE
 
 StateDict = Mapping[str, Tensor]
@@ -48,8 +48,9 @@ def load_reference(model: VideoCVAE, states: Mapping[str, StateDict], order: str
         states: the state dict of each of `PARTS`, by the reference's names; `prior` where the
             model has one.
         order: in which the frame predictor's inputs were joined there: encoding h, condition c
-            and latent z. It cannot be told from the weights, and the implementations of the
-            course differ; look for `frame_predictor(torch.cat(...))`. SVG has no c.
+            and latent z. The weights do not show it, and the implementations of the course
+            differ; look for `frame_predictor(torch.cat(...))`. SVG has no c. A posterior or prior
+            that reads the condition has h and c in the same order.
     Raises:
         RunError: a part or a tensor is missing, left over, or of another shape, or the model has
             parts that have no counterpart there; the message names it. The model is then as it
@@ -57,6 +58,7 @@ def load_reference(model: VideoCVAE, states: Mapping[str, StateDict], order: str
     """
     if sorted(order) != ["c", "h", "z"]:
         raise RunError(f"the order is {order!r}; expected h, c and z, such as 'hcz' or 'chz'")
+    states = {part: without_wrappers(state) for part, state in states.items()}
     wanted = {name for name, own in PARTS.items() if getattr(model, own) is not None}
     if set(states) != wanted:
         raise RunError(
@@ -80,44 +82,32 @@ def load_reference(model: VideoCVAE, states: Mapping[str, StateDict], order: str
             if name in names:
                 renamed[f"{own}.{names[name]}"] = value
     _fits(model, renamed)
-    renamed["predictor.embed.weight"] = _as_hcz(model, renamed["predictor.embed.weight"], order)
+    reads = {"predictor": "hcz"}
+    reads["posterior"] = "hc" if model.config.posterior_condition else "h"
+    reads["prior"] = "hc" if model.config.prior_condition else "h"
+    for own, inputs in reads.items():
+        name = f"{own}.embed.weight"
+        if name in renamed:
+            there = "".join(each for each in order if each in inputs)
+            renamed[name] = _reordered(model, renamed[name], there, inputs)
     model.load_state_dict(renamed, strict=False)
 
 
-def _as_hcz(model: VideoCVAE, weight: Tensor, order: str) -> Tensor:
-    """The embedding's columns in our order."""
+def _reordered(model: VideoCVAE, weight: Tensor, there: str, here: str) -> Tensor:
+    """An embedding's columns in our order of the inputs h, c and z."""
     config = model.config
     sizes = {"h": config.encoding_size, "c": model.condition_size, "z": config.latent_size}
-    blocks = weight.split([sizes[name] for name in order], dim=1)
-    return torch.cat([blocks[order.index(name)] for name in "hcz"], dim=1)
+    blocks = weight.split([sizes[name] for name in there], dim=1)
+    return torch.cat([blocks[there.index(name)] for name in here], dim=1)
 
 
 def read_states(file: Path | str) -> dict[str, dict[str, Tensor]]:
-    """Reads the state dicts that `torch.save({"encoder": encoder.state_dict(), ...}, file)` wrote.
+    """The state dict of each part in a file of another program (`read_checkpoint`).
 
     Raises:
-        RunError: no such file; or it holds something else, such as whole modules.
+        RunError: as `read_checkpoint`.
     """
-    file = Path(file)
-    hint = (
-        "save tensors only, where those modules can be opened: "
-        'torch.save({name: saved[name].state_dict() for name in ("encoder", "decoder", '
-        '"frame_predictor", "posterior")}, FILE)'
-    )
-    try:
-        states = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise RunError("no such file", file=file) from None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
-        what = "holds more than tensors, or is damaged"
-        raise RunError(what, file=file, hint=hint) from None
-    fine = isinstance(states, dict) and all(
-        isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
-        for state in states.values()
-    )
-    if not fine:
-        raise RunError("is no table of state dicts", file=file, hint=hint)
-    return states
+    return read_checkpoint(file).parts
 
 
 def reference_names(config: ModelConfig, part: str) -> Iterator[tuple[str, str]]:

@@ -78,7 +78,9 @@ class Networks(nn.Module):
         self.posterior = self._gaussian_lstm(
             h_and_c if config.posterior_condition else config.encoding_size
         )
-        self.prior = self._gaussian_lstm(h_and_c) if config.prior == "learned" else None
+        learned = config.prior == "learned"
+        prior_size = h_and_c if config.prior_condition else config.encoding_size
+        self.prior = self._gaussian_lstm(prior_size) if learned else None
         self.condition_embedding = (
             None
             if config.conditioning == "input"

@@ -116,7 +116,8 @@ def recur(
     p, prior_state = None, None
     if networks.prior is not None:
         # p_psi(z_t | x_{0:t-1}, c), from the frames fed, as in a prediction
-        p, prior_state = networks.prior(torch.cat([h, c], dim=-1), inputs.states.prior)
+        seen = torch.cat([h, c], dim=-1) if networks.config.prior_condition else h
+        p, prior_state = networks.prior(seen, inputs.states.prior)
     chosen = p if q is None else q
     if q is not None and inputs.z_from_prior is not None:
         chosen = (standard_normal_like(q) if p is None else p).where(inputs.z_from_prior, q)

@@ -20,6 +20,7 @@ OPTIONS: dict[str, tuple] = {
     "predictor": ("lstm", "convlstm"),
     "predictor_norm": ("none", "batch", "group"),
     "prior": ("fixed", "learned"),
+    "prior_condition": (True, False),
     "latent_levels": (1, 2, 3),
     "skip": ("last_context", "previous", "first", "svg", "random_context"),
     "align": (False, True),
