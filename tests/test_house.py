@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,14 @@ BELOW: dict[str, set[str]] = {
     "evaluation": GROUND | {"data", "model"},
     "training": GROUND | {"data", "model", "evaluation"},
     "views": GROUND,
+    "reference": GROUND | {"data", "model", "training"},
+    "reporting": GROUND | {"data", "model", "evaluation", "training", "views"},
+    "experiments": GROUND
+    | {"data", "model", "evaluation", "training", "views", "presets", "reporting"},
 }
-"""What each part may import. `data` and `model` do not know each other; `views` takes arrays
-and knows no model; what is not listed (cli, demo, reporting, ...) stands on top of all."""
+"""What each part may import. `data` and `model` do not import each other; `views` takes arrays and
+imports no model; `reference` stands on training; parts that are not listed (cli, course, demo,
+doctor) stand on top of all."""
 
 
 def imports_of(file: Path) -> Iterator[str]:
@@ -68,8 +74,72 @@ def test_a_part_imports_only_what_is_below_it(part: str) -> None:
 
 def test_nothing_below_imports_what_stands_on_top() -> None:
     top = {part_of(file) for file in FILES} - set(BELOW) - {"__init__", "__main__"}
-    assert {"cli", "demo", "reporting"} <= top
+    assert {"cli", "course", "demo", "doctor"} <= top
     assert not top & set().union(*BELOW.values())
+
+
+def module_name(file: Path) -> str:
+    """Its name in an import: `labkit.data.pack` for labkit/data/pack/__init__.py."""
+    parts = ("labkit", *file.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(file): file for file in FILES}
+
+
+def imported_modules(file: Path) -> set[str]:
+    """The modules of labkit that a file imports: at its top, within functions, and where only a
+    type checker imports them."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            within = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (within & set(MODULES)) or {str(node.module)}
+    return found & set(MODULES)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {name: imported_modules(file) - {name} for name, file in MODULES.items()}
+    assert "labkit.training.latent_use" in graph["labkit.training.events"]
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
+
+
+def private_names(tree: ast.AST) -> set[str]:
+    """The private functions, classes, variables and attributes that a file defines."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return {name for name in names if name.startswith("_") and not name.startswith("__")}
+
+
+def used_names(tree: ast.AST) -> set[str]:
+    """The attributes that a file reads, and the names that it imports."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def test_no_file_uses_what_is_private_in_another() -> None:
+    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
+    private = {file: private_names(tree) for file, tree in trees.items()}
+    for file, tree in trees.items():
+        elsewhere = set().union(*(names for other, names in private.items() if other != file))
+        wrong = (used_names(tree) & elsewhere) - private[file]
+        assert not wrong, f"{file.relative_to(PACKAGE)} uses {', '.join(sorted(wrong))}"
 
 
 def test_no_file_is_called_utils() -> None:
