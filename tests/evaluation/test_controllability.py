@@ -248,3 +248,15 @@ def test_a_run_without_weights(run, capsys) -> None:
     (run / WEIGHTS).unlink()
     assert main(["prove", str(run)]) == 2
     assert "the run has no model.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 17, 256])
+def test_shuffled_conditions_are_never_a_clips_own(count: int) -> None:
+    """A derangement: every clip gives its condition once, and none keeps its own."""
+    for seed in range(40):
+        order = measured.shuffled_indices(count, seed)
+        assert sorted(order.tolist()) == list(range(count))
+        assert (order != np.arange(count)).all()
+    if count > 3:
+        draws = {tuple(measured.shuffled_indices(count, seed).tolist()) for seed in range(20)}
+        assert len(draws) > 1
