@@ -1,8 +1,7 @@
-"""An episode: a robot driven step by step inside a model, with or without a truth beside it.
+"""An episode: a robot driven step by step in a model, with the truth beside it if it is known.
 
-It holds all that a pilot has done and can undo, and knows nothing of widgets. The model is an
-object that is handed in: what it must be able to do is written down here, for `views` imports
-no model.
+It stores every step, so that steps can be undone; it knows nothing of widgets. The model is an
+argument. The protocols below say what it must offer, since `views` imports no model.
 """
 
 from __future__ import annotations
@@ -18,12 +17,20 @@ from jaxtyping import Float32, UInt8
 from labkit.errors import ShapeError
 from labkit.files import write_whole
 from labkit.frames import to_uint8
+from labkit.views.controls import (
+    ACTIONS,
+    POSITIONS,
+    Statistics,
+    action_names,
+    limited,
+    statistics_of,
+)
 from labkit.views.gif import gif_bytes
 
 if TYPE_CHECKING:
     import torch
 
-ACTIONS, GIF = "actions.csv", "episode.gif"
+ACTIONS_FILE, GIF_FILE = "actions.csv", "episode.gif"
 """the files that an episode is saved as"""
 
 
@@ -34,7 +41,7 @@ class Model(Protocol):
     config: Any
     condition_size: int
     condition_mean: torch.Tensor
-    """tells which device the model is on"""
+    """on the device of the model"""
 
     def begin(self, context: Any, condition: Any, *, generator: Any = None) -> Any:
         """The state after the context (1, n_past, 3, S, S) with its conditions."""
@@ -54,7 +61,7 @@ class Recorded(Protocol):
 
 @runtime_checkable
 class Simulation(Protocol):
-    """What knows what really happens, such as `labkit.data.simulator.SimulatedWorld`."""
+    """A simulation that gives the true frames, such as `labkit.data.simulator.SimulatedWorld`."""
 
     def all_frames(self, actions: np.ndarray, since: int) -> np.ndarray:
         """All frames of the clip, with these actions (T - 1, 4) from row `since` on."""
@@ -67,7 +74,7 @@ class Simulation(Protocol):
 
 
 def simulation_of(clip: Recorded) -> Simulation | None:
-    """The world a clip was filmed in, where that can be asked: `clip.world` of a simulated one."""
+    """The simulation of a clip: `clip.world` of a simulated one, else None."""
     world = getattr(clip, "world", None)
     return world if isinstance(world, Simulation) else None
 
@@ -76,71 +83,91 @@ def expected_position(
     position: Float32[np.ndarray, " xyz"],
     action: Float32[np.ndarray, " columns"],
     world: Simulation | None = None,
+    *,
+    metres: bool = True,
 ) -> Float32[np.ndarray, " xyz"]:
-    """Where the end effector should be after an action, told from nothing but what is known by
-    then: no position of a frame to come is read.
+    """Where the end effector should be after an action. No position of a later frame is read.
 
-    Where there is a world, its own convention says so. Otherwise x + dx, y + dy, with the action
-    read as metres, and the height stays: how far a lift goes is not known of real clips.
+    A simulation computes it itself. For a recorded clip with BAIR's columns it is x + dx, y + dy in
+    metres, at the same height: how far a lift goes is not known. With other columns the position
+    stays, since what an action does to it is not known; pass a `world` with `expected` that does.
     """
+    position = np.asarray(position, np.float32)
     if world is not None:
         return np.asarray(world.expected(position, action), np.float32)
-    return np.asarray(position, np.float32) + np.float32([action[0], action[1], 0.0])
+    if not metres:
+        return position
+    return position + np.float32([action[0], action[1], 0.0])
+
+
+def columns_of(clip: Recorded, statistics: Statistics | None = None) -> tuple[str, ...]:
+    """Names of a clip's action columns."""
+    names = getattr(clip, "action_columns", None)
+    return action_names(names, clip.actions.shape[1], statistics)
 
 
 def condition_rows(
     clip: Recorded,
-    actions: Float32[np.ndarray, "N 4"],
+    actions: Float32[np.ndarray, "N A"],
     n_past: int,
     size: int,
     world: Simulation | None = None,
+    statistics: Statistics | None = None,
 ) -> Float32[np.ndarray, "N {size}"]:
     """The conditions of a model for the clip's context and a plan after it.
 
     Args:
-        clip: the first n_past of its positions are read, and no others.
-        actions: of every step, the context's too.
+        clip: only the first n_past of its positions are read.
+        actions: of every step, including the context's.
         n_past: number of context frames.
-        size: columns of the condition: 7 with positions, 4 without.
-        world: what tells expected positions.
+        size: columns of the condition: those of the actions, with or without the positions.
+        world: the simulation that gives expected positions.
+        statistics: of the condition in the training data.
     """
     if size == actions.shape[1]:
         return actions
     positions = [np.float32(row) for row in clip.positions[:n_past]]
+    states = len(positions[0])
+    # BAIR's actions are metres along x and y; of other columns it is not known.
+    named = getattr(clip, "position_columns", None) or POSITIONS
+    metres = columns_of(clip, statistics) == ACTIONS and tuple(named) == POSITIONS[:states]
     for t in range(n_past - 1, len(actions) - 1):
-        positions.append(expected_position(positions[t], actions[t], world))
+        positions.append(expected_position(positions[t], actions[t], world, metres=metres))
     return np.concatenate([actions, np.stack(positions[: len(actions)])], axis=1)
 
 
 def check_drivable(model: Model, clip: Recorded, n_past: int) -> None:
     """
     Raises:
-        ShapeError: the model listens to no action or to that of the frame to come, or the clip
-            has too few frames or no positions.
+        ShapeError: the model has no actions as input, or those of the next frame; or the clip has
+            too few frames or no positions.
     """
     columns = clip.actions.shape[1]
-    if model.condition_size not in (columns, columns + 3):
+    states = 0 if clip.positions is None else clip.positions.shape[1]
+    if not columns or model.condition_size not in (columns, columns + (states or 3)):
         raise ShapeError(
-            f"the model is told {model.condition_size} numbers a frame: no action to drive it by",
-            hint="take a model with data.condition=action+position or action",
+            f"the model reads {model.condition_size} condition columns, the clip has {columns} "
+            f"actions and {states} positions: no action to drive it by",
+            hint="take a model with data.condition=action+position or action, and a clip of its "
+            "data set",
         )
     if model.config.condition_at != "previous":
         raise ShapeError(
-            "the model is told the condition of the frame to come, which no pilot knows",
+            "the model reads the condition of the next frame, which is not known when driving",
             hint="take a model with model.condition_at=previous",
         )
     if not 1 <= n_past <= len(clip.frames):
         raise ShapeError(f"n_past is {n_past}; the clip has {len(clip.frames)} frames")
     if model.condition_size > columns and clip.positions is None:
         raise ShapeError(
-            "the clip has no positions, which the model is told",
+            "the clip has no positions, which the model reads",
             hint="take a model with data.condition=action",
         )
 
 
 @dataclass(frozen=True)
 class _Step:
-    """What one action led to."""
+    """One action, and the frame and state after it."""
 
     action: np.ndarray
     frame: np.ndarray
@@ -149,7 +176,7 @@ class _Step:
 
 
 class Episode:
-    """A clip's context, and then whatever the pilot does."""
+    """A clip's context, and the steps that were driven after it."""
 
     def __init__(
         self,
@@ -159,23 +186,31 @@ class Episode:
         n_past: int = 2,
         seed: int = 0,
         world: Simulation | None = None,
+        statistics: Statistics | None = None,
     ) -> None:
         """
         Args:
             model: in evaluation mode.
-            clip: its first n_past frames, with their conditions, are the past; nothing else of
-                it is read.
+            clip: its first n_past frames, with their conditions, are the context. Nothing else
+                of it is read.
             n_past: number of context frames.
-            seed: of the draws of z.
-            world: what knows the truth; None is the clip's own (`clip.world`), if it has one.
+            seed: of the samples of z.
+            world: the simulation that gives the truth; None: the clip's own (`clip.world`), if
+                it has one.
+            statistics: of the condition in the training data; None: those of the weights. An
+                input beyond 5 standard deviations is clipped, and `clipped` says so.
+
         Raises:
             ShapeError: the clip cannot be driven in the model (`check_drivable`).
         """
         check_drivable(model, clip, n_past)
         self.model, self.clip, self.n_past, self.seed = model, clip, n_past, seed
         self.world = simulation_of(clip) if world is None else world
+        self.statistics = statistics_of(model) if statistics is None else statistics
+        self.clipped: list[str] = []
+        """one clause for each input of the last action that was clipped"""
         self.draw = 0
-        """number of this future: z is drawn anew for the next"""
+        """number of this future; the next one has other samples of z"""
         self._steps: list[_Step] = []
         self._start = self._begin()
 
@@ -184,56 +219,65 @@ class Episode:
         return len(self._steps)
 
     @property
-    def actions(self) -> Float32[np.ndarray, "N 4"]:
-        """Every row so far, the context's first; row t leads from frame t to frame t + 1."""
+    def columns(self) -> tuple[str, ...]:
+        """Names of the action columns."""
+        return columns_of(self.clip, self.statistics)
+
+    @property
+    def actions(self) -> Float32[np.ndarray, "N A"]:
+        """Every action, the context's first; row t leads from frame t to frame t + 1."""
         given = np.float32(self.clip.actions[: self.n_past - 1])
         return np.concatenate([given, *(step.action[None] for step in self._steps)])
 
     @property
     def frames(self) -> UInt8[np.ndarray, "T 3 H W"]:
-        """The context, then what the model predicts."""
-        return self._film([step.frame for step in self._steps])
+        """The context, then the predicted frames."""
+        return self._with_context([step.frame for step in self._steps])
 
     @property
     def truth(self) -> UInt8[np.ndarray, "T 3 H W"] | None:
-        """The context, then what really happens under the same actions; None: nobody knows."""
-        return None if self.world is None else self._film([step.truth for step in self._steps])
+        """The context, then the true frames for the same actions; None without a simulation."""
+        return (
+            None if self.world is None else self._with_context([step.truth for step in self._steps])
+        )
 
     def rows(self) -> dict[str, np.ndarray]:
-        """The clips to show: the prediction, and the truth where it is known."""
+        """The clips to show: the prediction, and the truth if it is known."""
         truth = {} if self.truth is None else {"truth": self.truth}
         return {"prediction": self.frames, **truth}
 
-    # -------------------------------------------------------------------------- what one can do
+    # ------------------------------------------------------------------------------------ steps
 
     def act(self, action: Sequence[float] | np.ndarray) -> UInt8[np.ndarray, "3 H W"]:
-        """Takes one action (dx, dy, close, lift) and returns the next frame as predicted.
+        """Takes one action and returns the predicted next frame.
 
         Raises:
-            ShapeError: an action that is not four finite numbers.
+            ShapeError: an action that is not one finite number for each column.
         """
         row = np.asarray(action, np.float32)
         if row.shape != self.clip.actions.shape[1:] or not np.isfinite(row).all():
-            raise ShapeError(f"an action is dx, dy, close, lift: four numbers, not {action!r}")
+            expected = f"{len(self.columns)} finite numbers ({', '.join(self.columns)})"
+            raise ShapeError(f"an action is {expected}, not {action!r}")
+        row, self.clipped = limited(row, self.statistics, self.columns)
         frame, state = self._predict(row)
-        told = np.concatenate([self.actions, row[None]])
-        truth = None if self.world is None else self.world.last_frame(told, self.n_past - 1)
+        actions = np.concatenate([self.actions, row[None]])
+        truth = None if self.world is None else self.world.last_frame(actions, self.n_past - 1)
         self._steps.append(_Step(row, frame, truth, state))
         return frame
 
     def undo(self) -> bool:
-        """Takes the last action back; False where there is none."""
+        """Takes the last action back; False if there is none."""
         if not self._steps:
             return False
         self._steps.pop()
         return True
 
     def reset(self) -> None:
-        """Back to the context, with the z of this future."""
+        """Goes back to the context, with the same samples of z."""
         self._steps = []
 
     def resample(self) -> None:
-        """Draws z anew, and makes the same actions lead to another future."""
+        """Draws other samples of z and predicts another future of the same actions."""
         self.draw += 1
         done, self._steps, self._start = self._steps, [], self._begin()
         for step in done:
@@ -243,14 +287,15 @@ class Episode:
     def save(self, folder: Path | str, *, scale: int = 3, fps: float = 5.0) -> tuple[Path, Path]:
         """Writes episode.gif and actions.csv into a folder, each whole or not at all.
 
-        The csv is as in the course's layout: no header, one row a frame that has a next one.
+        The csv has the course's layout: no header, one row for each frame except the last.
 
         Returns:
             the two files.
+
         Raises:
             LabkitError: they cannot be written.
         """
-        gif, actions = Path(folder) / GIF, Path(folder) / ACTIONS
+        gif, actions = Path(folder) / GIF_FILE, Path(folder) / ACTIONS_FILE
         write_whole(gif, gif_bytes(self.rows(), scale=scale, fps=fps, n_past=self.n_past))
         lines = [",".join(f"{value:.9g}" for value in row) + "\n" for row in self.actions]
         write_whole(actions, "".join(lines))
@@ -258,45 +303,56 @@ class Episode:
 
     # ------------------------------------------------------------------------------------ inside
 
-    def _film(self, made: list[np.ndarray]) -> np.ndarray:
-        return np.stack([*self.clip.frames[: self.n_past], *made])
+    def _with_context(self, frames: list[np.ndarray]) -> np.ndarray:
+        return np.stack([*self.clip.frames[: self.n_past], *frames])
 
     def _begin(self) -> Any:
         import torch
 
         context = torch.from_numpy(self.clip.frames[: self.n_past]).to(self._device)
-        told = np.zeros((self.n_past, self.clip.actions.shape[1]), np.float32)
-        # The last context frame's own action is the pilot's to choose.
-        told[:-1] = self.clip.actions[: self.n_past - 1]
+        actions = np.zeros((self.n_past, self.clip.actions.shape[1]), np.float32)
+        # The action of the last context frame is not known yet: it is the first one driven.
+        actions[:-1] = self.clip.actions[: self.n_past - 1]
         with torch.inference_mode():
             return self.model.begin(
-                context[None].float() / 255, self._condition(told), generator=self._noise(0)
+                context[None].float() / 255, self._condition(actions), generator=self._noise(0)
             )
 
     def _predict(self, action: np.ndarray) -> tuple[np.ndarray, Any]:
         """The next frame and the state after it."""
         import torch
 
-        told = np.concatenate([self.actions, action[None]])
+        actions = np.concatenate([self.actions, action[None]])
         state = self._steps[-1].state if self._steps else self._start
         with torch.inference_mode():
             frame, state = self.model.step(
                 state,
-                self._condition(told)[:, -1],
+                self._condition(actions)[:, -1],
                 generator=self._noise(len(self._steps) + 1),
             )
         return to_uint8(frame[0], clip=True), state
 
-    def _condition(self, told: np.ndarray) -> torch.Tensor:
+    def _condition(self, actions: np.ndarray) -> torch.Tensor:
         import torch
 
         size = self.model.condition_size
-        rows = condition_rows(self.clip, told, self.n_past, size, self.world)
+        rows = condition_rows(self.clip, actions, self.n_past, size, self.world, self.statistics)
+        if self.statistics is not None and len(rows) > self.n_past:
+            # Expected positions: the context's own are data.
+            states = size - len(self.columns)
+            own = getattr(self.clip, "position_columns", None)
+            own = own or (
+                POSITIONS if states == 3 else [f"position_{n + 1}" for n in range(states)]
+            )
+            names = [*self.columns, *own[:states]]
+            rows = np.array(rows)
+            rows[-1], clipped = limited(rows[-1], self.statistics, names)
+            self.clipped += clipped
         return torch.from_numpy(rows).to(self._device)[None]
 
     def _noise(self, step: int) -> torch.Generator:
-        """Each step's draw follows from seed, draw and step alone: undone and done again, it is
-        the same."""
+        """The noise of a step depends on seed, draw and step alone: a step that is undone and
+        repeated has the same noise."""
         import torch
 
         (number,) = np.random.SeedSequence([self.seed, self.draw, step]).generate_state(1)

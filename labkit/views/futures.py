@@ -11,6 +11,7 @@ from jaxtyping import Float32
 
 from labkit.errors import ShapeError
 from labkit.frames import to_uint8
+from labkit.views.controls import statistics_of
 from labkit.views.episode import (
     Model,
     Recorded,
@@ -160,9 +161,11 @@ def _predict(
     """Predictions for each plan, as one batch; context frames included."""
     import torch
 
-    device = model.condition_mean.device
+    device, statistics = model.condition_mean.device, statistics_of(model)
     size, horizon = model.condition_size, len(full_plans[0]) - n_past + 1
-    conditions = np.stack([condition_rows(clip, rows, n_past, size, world) for rows in full_plans])
+    conditions = np.stack(
+        [condition_rows(clip, rows, n_past, size, world, statistics) for rows in full_plans]
+    )
     past = torch.from_numpy(clip.frames[:n_past]).to(device).float() / 255
     with torch.inference_mode():
         predicted = model.predict(

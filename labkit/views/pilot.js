@@ -16,6 +16,7 @@ const KEYS = {
   ArrowUp: "away", ArrowDown: "near", ArrowLeft: "left", ArrowRight: "right", u: "raise", d: "lower",
   s: "stay", f: "fingers", Backspace: "undo", r: "reset", z: "resample",
 };
+const MOVES = ["right", "left", "away", "near", "raise", "lower", "fingers"];
 const PATIENCE = 10000; // milliseconds without an answer: there is no kernel
 
 function render({ model, el }) {
@@ -42,14 +43,22 @@ function render({ model, el }) {
   const rest = add(controls, "div", { class: "group", role: "group", "aria-label": "episode" });
   for (const entry of REST) button(rest, entry);
   const field = add(controls, "label", {}, "speed ");
-  const speed = add(field, "input", { type: "range", min: 0.005, step: 0.001, "aria-label": "speed, metres a frame" });
-  const metres = add(field, "span");
+  const speed = add(field, "input", { type: "range", min: 0.05, step: 0.05, "aria-label": "speed, standard deviations per frame" });
+  const amount = add(field, "span");
   const note = add(root, "p", { class: "note", role: "status" });
   const legend = add(root, "p", { class: "legend" });
   legend.innerHTML =
     "Keys, once you have clicked in here: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move, " +
     "<kbd>u</kbd> <kbd>d</kbd> raise and lower, <kbd>s</kbd> stay, <kbd>f</kbd> fingers, " +
     "<kbd>backspace</kbd> undo, <kbd>r</kbd> reset, <kbd>z</kbd> new z.";
+  // Which action column each key changes, and by how much.
+  const mapping = add(root, "p", { class: "legend", "aria-label": "action columns of the keys" });
+  const columns = {};
+  for (const press of MOVES) {
+    const entry = add(mapping, "span", {}, `${press}: `);
+    columns[press] = add(entry, "code");
+    mapping.append("  ");
+  }
 
   // ------------------------------------------------------------------ to the kernel and back
   let busy = 0, waiting = null;
@@ -102,14 +111,22 @@ function render({ model, el }) {
       }
       context.putImageData(image, 0, 0);
     });
-    const gripper = `gripper ${shown.lifted ? "up" : "down"}, fingers ${shown.closed ? "closed" : "open"}`;
-    where.textContent = `t = ${t} · ${steps ? `step ${steps}` : "last context frame"} · ${gripper} · future ${future}`;
-    buttons.raise.setAttribute("aria-pressed", shown.lifted);
-    buttons.lower.setAttribute("aria-pressed", !shown.lifted);
+    const parts = [`t = ${t}`, steps ? `step ${steps}` : "last context frame"];
+    if (shown.raised !== null) parts.push(`gripper ${shown.raised ? "up" : "down"}`);
+    if (shown.closed !== null) parts.push(`fingers ${shown.closed ? "closed" : "open"}`);
+    where.textContent = [...parts, `future ${future}`].join(" · ");
+    if (shown.raised !== null) {
+      buttons.raise.setAttribute("aria-pressed", shown.raised);
+      buttons.lower.setAttribute("aria-pressed", !shown.raised);
+    }
     buttons.fingers.textContent = shown.closed ? "Open fingers" : "Close fingers";
+    for (const press of MOVES) {
+      buttons[press].disabled = !(press in shown.effects);
+      columns[press].textContent = shown.effects[press] || "none";
+    }
     speed.max = shown.max_speed;
     if (document.activeElement !== speed) speed.value = shown.speed;
-    metres.textContent = `${(100 * shown.speed).toFixed(1)} cm a frame`;
+    amount.textContent = `${shown.speed.toFixed(2)} σ`;
     note.textContent = steps ? `t = ${t}: ${shown.note}` : shown.note;
   }
 
