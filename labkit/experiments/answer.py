@@ -203,7 +203,10 @@ def _rounded(interval: Interval, digits: int) -> str:
 
 
 def _span(values: np.ndarray, form: str) -> str:
-    """The values of several runs: one if they are equal, else the smallest and the largest."""
+    """The values of several runs: one if they are equal, else the smallest and the largest; a dash
+    where a run without a history has none."""
+    if np.isnan(values).any():
+        return "-"
     texts = [form.format(each) for each in (values.min(), values.max())]
     return texts[0] if texts[0] == texts[1] else f"{texts[0]} to {texts[1]}"
 

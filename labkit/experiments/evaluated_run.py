@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from labkit.fields import flattened
 from labkit.reporting.run_files import DEFAULT, Selection, evaluation_file
 from labkit.training import read_history
 from labkit.training.checkpoint import CONFIG, WEIGHTS
+from labkit.training.history import HISTORY, EpochRow
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,18 @@ def read_evaluated_run(folder: Path, selection: Selection | str = DEFAULT) -> Ev
     if evaluation.made_with.get("weights") not in (None, weights_of(folder)):
         what = "the run's weights have changed since it was evaluated"
         raise RunError(what, file=folder, hint=f"run {command}")
-    return EvaluatedRun(folder, Config.load(folder / CONFIG), read_history(folder), evaluation)
+    return EvaluatedRun(folder, Config.load(folder / CONFIG), history_of(folder), evaluation)
+
+
+def history_of(folder: Path) -> dict[str, Float[np.ndarray, " epochs"]]:
+    """A run's history; for imported weights, which have none, one epoch of NaN.
+
+    Raises:
+        RunError: the history is damaged.
+    """
+    if (folder / HISTORY).is_file():
+        return read_history(folder)
+    return {item.name: np.full(1, np.nan) for item in dataclasses.fields(EpochRow)}
 
 
 def weights_of(folder: Path) -> str:

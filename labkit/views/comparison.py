@@ -119,7 +119,7 @@ def _draw_panel(
     if key in ("reconstruction", "kl"):
         log_scale_where_useful(axes)
     elif key != "loss" and key != "validation_psnr":
-        top = axes.dataLim.y1 or 1.0
+        top = axes.dataLim.y1 if np.isfinite(axes.dataLim.y1) and axes.dataLim.y1 else 1.0
         axes.set_ylim(-0.05 * top, 1.08 * top)
 
 
