@@ -24,6 +24,7 @@ from labkit.config import CONDITION_SIZES, ModelConfig
 from labkit.errors import ConfigError, RunError
 from labkit.model.backbones import skip_frame
 from labkit.model.import_weights import StateDict, load_reference
+from labkit.model.memory import check_memory
 from labkit.model.video_cvae import VideoCVAE
 
 Skip = Literal["svg", "last_context", "previous", "first"]
@@ -144,6 +145,7 @@ def build(parts: Mapping[str, StateDict], choices: Choices) -> VideoCVAE:
         RunError: as `config_of` and `load_reference`.
     """
     config, columns = config_of(parts)
+    check_memory(config, columns)
     model = VideoCVAE(choices.applied(config), columns)
     load_reference(model, parts, choices.order)
     return model.eval()

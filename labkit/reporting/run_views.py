@@ -15,6 +15,7 @@ from labkit.reporting.certificate import stored_certificate
 from labkit.reporting.run_files import Selection, report_file
 from labkit.reporting.tables import REGION_LABELS, sentences, tables_of
 from labkit.training import read_history
+from labkit.training.history import HISTORY
 from labkit.views import (
     figure_png,
     filmstrip,
@@ -46,17 +47,21 @@ def write_views(
         command: the command that makes it again.
     """
     figures = {
-        "training": figure_png(training_curves(read_history(run))),
         "psnr": figure_png(_panels(evaluation, "psnr", "PSNR (dB)")),
         "ssim": figure_png(_panels(evaluation, "ssim", "SSIM")),
     }
+    # Imported weights have no history, and so no curves of their training.
+    curves, training = {}, {}
+    if (run / HISTORY).is_file():
+        drawn_curves = figure_png(training_curves(read_history(run)))
+        curves = {"Losses, PSNR, KL weight and teacher-forcing ratio": drawn_curves}
+        training = {"training.png": drawn_curves}
     gifs, strips = {}, {}
     for index in range(len(evaluation.examples["truth"])):
         rows = {kind: frames[index] for kind, frames in evaluation.examples.items()}
         gifs[f"clip {index}"] = gif_bytes(rows, n_past=evaluation.n_past)
         strips[f"clip {index}"] = png_bytes(filmstrip(rows, n_past=evaluation.n_past))
     # The curves of the training are the same for every evaluation.
-    training = {"training.png": figures["training"]}
     drawn = {f"{kind}.png": figures[kind] for kind in ("psnr", "ssim")}
     drawn |= {f"{clip.replace(' ', '_')}.png": data for clip, data in strips.items()}
     moving = {f"{clip.replace(' ', '_')}.gif": data for clip, data in gifs.items()}
@@ -82,7 +87,7 @@ def write_views(
             if evaluation.regions is not None
             else "PSNR of every predicted time step": figures["psnr"],
             "SSIM of every predicted time step": figures["ssim"],
-            "Losses, PSNR, KL weight and teacher-forcing ratio": figures["training"],
+            **curves,
             **proof,
         },
         gifs=gifs,
@@ -95,7 +100,7 @@ def write_views(
 
 def _panels(evaluation: Evaluation, metric: str, quantity: str) -> LabFigure:
     """The curves over time with their intervals; PSNR also by region."""
-    shown = [name for name in evaluation.psnr if name != "one_sample"]
+    shown = [name for name in evaluation.psnr if name not in ("one_sample", "integrated_positions")]
     curves = {name: _curve(evaluation.per_step(metric, name)) for name in shown}
     panels = {"whole frame": curves}
     regions = evaluation.regions
