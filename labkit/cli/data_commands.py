@@ -89,8 +89,10 @@ class Convert:
     """Convert clips of another format to a pack, or to the course's folders.
 
     SOURCE is one of BAIR's official files (.tfrecords), a folder of them, or the .tar with all
-    of them, which need not be unpacked; or one clip as an .npz with the arrays aux1_image
-    (T, 64, 64, 3), action (T, 4) and, where known, endeffector_pos (T, 3).
+    of them, which need not be unpacked. Or recordings: a film (mp4, avi, webm, gif) or a folder of
+    films, with a csv of actions beside each or none; arrays (N, T, H, W, 3) in an .npz, .npy or
+    .hdf5; records of tensorflow_datasets (BAIR, RLDS, Open X); a LeRobot data set. Each recording
+    becomes one clip of its own length, in one split.
     """
 
     source: Annotated[Positional[Path], arg(metavar="SOURCE")]
@@ -99,8 +101,26 @@ class Convert:
     """folder to write; an old pack is replaced when the new one is complete"""
     layout: Flag = False
     """write the course's folders with one PNG per frame, instead of a pack"""
-    camera: Literal["aux1", "main"] = "aux1"
-    """camera of the official records; the course uses aux1"""
+    camera: Annotated[str | None, arg(metavar="NAME")] = None
+    """whose pictures to take, where there are several; of BAIR's (aux1 and main) aux1 if left
+    out"""
+    state: Annotated[str | None, arg(metavar="NAME")] = None
+    """of recordings: which numbers are the robot's position or state"""
+    fps: Annotated[float | None, arg(metavar="N")] = None
+    """of recordings: keep so many frames a second; the actions are those of the kept frames"""
+    stride: Annotated[int, arg(metavar="N")] = 1
+    """of recordings: keep every so many-th frame"""
+    crop: Annotated[str | None, arg(metavar="X,Y,W,H")] = None
+    """of recordings: the part of each frame to keep, in pixels"""
+    resize: Annotated[int, arg(metavar="N")] = 64
+    """of recordings: height and width of the result; 0 keeps the size"""
+    pad: Flag = False
+    """of recordings: make frames square by black bars instead of cutting the middle out"""
+    split: Annotated[str | None, arg(metavar="A,B,C")] = None
+    """of recordings: shares for train, validate and test; 0.8,0.1,0.1 if left out, where SOURCE
+    has no splits of its own and three recordings or more"""
+    by: Literal["recording"] = "recording"
+    """what is divided among the splits: whole recordings, since neighbouring frames look alike"""
     workers: Annotated[int | None, arg(metavar="N")] = None
     """processes; at most one per core if left out"""
     progress: Flag = True
@@ -110,15 +130,24 @@ class Convert:
 
     def run(self) -> None:
         from labkit.data.convert import convert
+        from labkit.data.convert.recording import Pictures
 
+        crop = None if self.crop is None else _numbers(self.crop, "--crop", 4, int)
         summary = convert(
             self.source,
             self.out,
             camera=self.camera,
+            state=self.state,
+            pictures=Pictures(self.stride, self.fps, crop, self.resize, self.pad),
+            split=None if self.split is None else _numbers(self.split, "--split", 3, float),
             to="layout" if self.layout else "pack",
             workers=None if self.workers is None else cores(self.workers),
             progress=self.progress,
         )
+        for kind, names in summary.get("columns", {}).items():
+            print(f"{kind}: {', '.join(names) or 'none'}")
+        for note in summary.get("notes", []):
+            print(f"note: {note}")
         counts = _counts(summary["splits"])
         print(f"{self.out}: {counts}; next: labkit data check {quoted(self.out)}")
 
@@ -175,6 +204,23 @@ class Pack:
         counts = _counts({name: len(pack.split(name)) for name in pack.splits})
         place = "a pack already" if pack.root == self.root else f"its pack is {pack.root}"
         print(f"{self.root}: {counts}; {place}")
+
+
+def _numbers(text: str, option: str, count: int, kind: type) -> tuple:
+    """The numbers of an option, with commas between them.
+
+    Raises:
+        LabkitError: they are not so many numbers.
+    """
+    try:
+        values = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count:
+        example = {3: "0.8,0.1,0.1", 4: "80,0,480,480"}[count]
+        hint = f"give {count} numbers with commas between them, such as {example}"
+        raise LabkitError(f"{option} is {text}", hint=hint)
+    return values
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -51,7 +51,7 @@ def test_a_number_of_processes_is_one_or_more(
     words = [str(tmp_path / word) if word.isupper() else word for word in command.split()]
     code, text = said(capsys, *words, "--workers", workers)
     assert code == 2
-    assert f"--workers is {workers} (1 or more" in text
+    assert f"--workers is {workers} (give 1 or more" in text
 
 
 def test_what_cannot_be_written_is_said_before_anything_is_read(

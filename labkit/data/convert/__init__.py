@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import tempfile
 import zipfile
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from labkit.cores import usable_cores
-from labkit.data.clip import Clip
+from labkit.data.clip import Clip, column_names
+from labkit.data.convert.arrays import (
+    BROKEN,
+    hdf5_recordings,
+    numpy_arrays,
+    recordings_of_arrays,
+)
+from labkit.data.convert.episodes import episodes, first_names, is_episodes
 from labkit.data.convert.example import FRAMES, SIZE, Camera
+from labkit.data.convert.lerobot import INFO, lerobot_recordings
+from labkit.data.convert.recording import (
+    Pictures,
+    Recording,
+    Written,
+    in_splits,
+    write_recordings,
+)
 from labkit.data.convert.records import records_to_layout, records_to_pack
-from labkit.data.convert.sources import open_source
+from labkit.data.convert.sources import Source, open_source
+from labkit.data.convert.videos import ENDINGS, films
 from labkit.data.layout import write_split
 from labkit.data.layout.tables import to_float32
 from labkit.data.pack import is_pack, write_pack
@@ -26,20 +45,26 @@ ACTIONS_KEY = "action"
 POSITIONS_KEYS = ("endeffector_pos", "endeffector_positions", "endeffector_position")
 """names under which end-effector positions are looked for; they may be absent"""
 
-_BROKEN = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""what numpy raises for a damaged file, or for one of another kind that is called .npz"""
+CAMERAS = get_args(Camera)
+_HDF5 = (".hdf5", ".h5", ".hdf")
 
 
 def convert(
     source: Path | str,
     out: Path | str,
     *,
-    camera: Camera = "aux1",
+    camera: str | None = None,
     to: Literal["pack", "layout"] = "pack",
     workers: int | None = None,
     progress: bool = False,
+    pictures: Pictures | None = None,
+    split: Sequence[float] | None = None,
+    state: str | None = None,
 ) -> dict[str, Any]:
-    """Converts BAIR's official records, or the one clip of an .npz file.
+    """Converts BAIR's official records, the one clip of an .npz file, or recordings: films with a
+    csv beside each, arrays in .npz, .npy or .hdf5, records of tensorflow_datasets, or a LeRobot
+    data set (see `videos`, `arrays`, `episodes`, `lerobot`). Each recording becomes one clip of
+    its own length.
 
     Of the records, `source` is one file, a folder of them (softmotion30_44k, with train and
     test), or a tar of it, plain or compressed, which is not unpacked. The split of a file is the
@@ -60,15 +85,20 @@ def convert(
     Args:
         source: what to convert.
         out: the folder to write. A pack replaces an earlier pack there; a layout adds its splits.
-        camera: whose pictures to take, of the records' two; the course uses aux1.
+        camera: whose pictures to take; of BAIR's two the course uses aux1. None is aux1, or the
+            usual one of another source.
         to: a pack, or the course's folders with one PNG a frame.
         workers: processes; None: one a core, where there is enough to do. A script that asks for
             several needs the usual `if __name__ == "__main__"`.
         progress: show a bar with clips/s and the time left.
+        pictures: of recordings: stride, crop and size; None: all frames, as 64 x 64.
+        split: of recordings: shares of train, validate and test; None: the source's own splits, or
+            0.8, 0.1, 0.1, or all for training where there are fewer than three recordings.
+        state: of recordings: name of the positions.
 
     Returns:
         A summary: source, out, format, splits (clips by split), clips, frames, height, width,
-        positions (whether there are any).
+        positions (whether there are any); of recordings also columns and notes (sentences).
 
     Raises:
         DataError: `source` is of another kind or damaged, one of its clips is not whole, or `out`
@@ -77,29 +107,140 @@ def convert(
     source, out = Path(source), Path(out)
     if to == "layout" and is_pack(out):
         raise DataError("is a pack, not a course layout", file=out, hint="choose another folder")
-    if source.suffix.lower() == ".npz":
-        clip = read_npz(source)
-        if camera != "aux1":
-            hint = "an .npz has the course's camera, aux1; leave the camera out"
-            raise DataError(f"has no camera {camera!r}", file=source, hint=hint)
-        _write(clip, out, to, f"the clip {source.name}", progress)
-        splits, shape, positions = {"train": 1}, clip.frames.shape, clip.positions is not None
-    else:
-        records = open_source(source)
-        write = records_to_pack if to == "pack" else records_to_layout
-        workers = _workers(records.size, to) if workers is None else workers
-        splits = write(records, out, camera, workers, progress)
-        shape, positions = (FRAMES, 3, SIZE, SIZE), True
+    with contextlib.ExitStack() as stack:
+        recordings, records = _opened(source, out, camera, state, stack)
+        if recordings is not None:
+            pictures = pictures or Pictures()
+            splits = in_splits(recordings, split, source)
+            about = f"recordings of {source.name}"
+            written = write_recordings(splits, out, to, about, pictures, progress)
+            return _summary(source, out, to, written, pictures)
+        if pictures not in (None, Pictures()) or split is not None or state is not None:
+            hint = "leave out --fps, --stride, --crop, --resize, --pad, --split and --state"
+            raise DataError("is taken as it is", file=source, hint=hint)
+        if records is None:
+            clip = read_npz(source)
+            if camera not in (None, "aux1"):
+                hint = "an .npz has the course's camera, aux1; leave the camera out"
+                raise DataError(f"has no camera {camera!r}", file=source, hint=hint)
+            _write(clip, out, to, f"the clip {source.name}", progress)
+            counts, shape, positions = {"train": 1}, clip.frames.shape, clip.positions is not None
+        else:
+            chosen: Camera = "aux1" if camera is None else camera  # type: ignore[assignment]
+            if chosen not in CAMERAS:
+                hint = f"BAIR's cameras are {' and '.join(CAMERAS)}"
+                raise DataError(f"has no camera {chosen!r}", file=source, hint=hint)
+            write = records_to_pack if to == "pack" else records_to_layout
+            workers = _workers(records.size, to) if workers is None else workers
+            counts = write(records, out, chosen, workers, progress)
+            shape, positions = (FRAMES, 3, SIZE, SIZE), True
     return {
         "source": str(source),
         "out": str(out),
         "format": to,
-        "splits": splits,
-        "clips": sum(splits.values()),
+        "splits": counts,
+        "clips": sum(counts.values()),
         "frames": shape[0],
         "height": shape[2],
         "width": shape[3],
         "positions": positions,
+    }
+
+
+def _opened(
+    source: Path,
+    out: Path,
+    camera: str | None,
+    state: str | None,
+    stack: contextlib.ExitStack,
+) -> tuple[list[Recording] | None, Source | None]:
+    """The recordings of a source, or BAIR's records; neither: one clip in an .npz.
+
+    Raises:
+        DataError: it is of no known kind, or damaged.
+    """
+    ending = source.suffix.lower()
+    if source.is_dir() and ending != ".npz":
+        if (source / INFO).is_file():
+            return lerobot_recordings(source, camera, state), None
+        if found := films(source):
+            return found, None
+        files = sorted(file for file in source.iterdir() if file.suffix.lower() in _HDF5)
+        if files:
+            return [r for file in files for r in hdf5_recordings(file, camera, state)], None
+    elif ending in ENDINGS and source.is_file():
+        return films(source), None
+    elif ending in _HDF5 and source.is_file():
+        return hdf5_recordings(source, camera, state), None
+    elif ending in (".npz", ".npy"):
+        if ending == ".npz" and _is_one_clip(source):
+            return None, None
+        arrays = numpy_arrays(_there(source))
+        return recordings_of_arrays(arrays, source, camera, state), None
+
+    @functools.cache
+    def workshop() -> Path:
+        place = out.parent if out.parent.is_dir() else None
+        made = tempfile.TemporaryDirectory(prefix=".labkit-", dir=place)
+        return Path(stack.enter_context(made))
+
+    records = open_source(source, workshop)
+    if is_episodes(first_names(records)):
+        return episodes(records, camera, state), None
+    return None, records
+
+
+def _is_one_clip(source: Path) -> bool:
+    """Whether an .npz is one clip under BAIR's names, which `read_npz` reads; also where it cannot
+    be opened: then that says why."""
+    try:
+        with source.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            if FRAMES_KEY not in arrays.files:
+                return False
+            with zipfile.ZipFile(source) as inside, inside.open(f"{FRAMES_KEY}.npy") as header:
+                version = np.lib.format.read_magic(header)
+                reads = {(1, 0): np.lib.format.read_array_header_1_0}
+                read = reads.get(version, np.lib.format.read_array_header_2_0)
+                shape, _, _ = read(header)
+            return len(shape) != 5
+    except BROKEN:
+        return True
+
+
+def _there(file: Path) -> Path:
+    """
+    Raises:
+        DataError: there is no such file.
+    """
+    if not file.is_file():
+        raise DataError("no such file", file=file, hint="look at its name and folder")
+    return file
+
+
+def _summary(
+    source: Path, out: Path, to: str, written: Written, pictures: Pictures
+) -> dict[str, Any]:
+    first = written.first
+    assert first is not None
+    positions = first.positions
+    names = {
+        "actions": column_names("actions", first.actions.shape[1], first.action_columns),
+        "positions": ()
+        if positions is None
+        else column_names("positions", positions.shape[1], first.position_columns),
+    }
+    return {
+        "source": str(source),
+        "out": str(out),
+        "format": to,
+        "splits": written.splits,
+        "clips": len(written.lengths),
+        "frames": (min(written.lengths), max(written.lengths)),
+        "height": first.frames.shape[2],
+        "width": first.frames.shape[3],
+        "positions": positions is not None,
+        "columns": names,
+        "notes": list(written.notes(pictures)),
     }
 
 
@@ -136,7 +277,7 @@ def read_npz(file: Path | str) -> Clip:
             wanted = (FRAMES_KEY, ACTIONS_KEY, *POSITIONS_KEYS)
             values = {key: arrays[key] for key in wanted if key in arrays.files}
             there_are = ", ".join(arrays.files) or "none"
-    except _BROKEN as error:
+    except BROKEN as error:
         hint = "copy or make it again, with plain numbers in its arrays"
         what = f"is not a readable .npz file: {error}"
         raise DataError(what, file=file, hint=hint) from None

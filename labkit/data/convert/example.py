@@ -92,6 +92,28 @@ class _Record(NamedTuple):
         return DataError(f"record {self.number} {what}", file=self.file, row=self.number, hint=hint)
 
 
+def parse_example(data: bytes, file: Path | str, number: int) -> dict[str, Any]:
+    """The features of a record's `Example`: for each name its list of bytes, floats or integers.
+
+    Raises:
+        DataError: it is no `Example`.
+    """
+    features = _features(data, _Record(file, number))
+    kinds = ("bytes_list", "float_list", "int64_list")
+    return {
+        name: next((getattr(f, kind).value for kind in kinds if f.HasField(kind)), ())
+        for name, f in features.items()
+    }
+
+
+def _features(data: bytes, record: _Record) -> Any:
+    try:
+        return _example_type().FromString(data).features.feature
+    except DecodeError:
+        hint = "labkit reads BAIR's own files, or their copies"
+        raise record.fault("is no tensorflow.Example", hint) from None
+
+
 def read_example(
     data: bytes, file: Path | str, number: int, camera: Camera = "aux1", name: str = ""
 ) -> Clip:
@@ -112,11 +134,7 @@ def read_example(
             not 4 finite numbers or a position not 3.
     """
     record = _Record(file, number)
-    try:
-        features = _example_type().FromString(data).features.feature
-    except DecodeError:
-        hint = "labkit reads BAIR's own files, or their copies"
-        raise record.fault("is no tensorflow.Example", hint) from None
+    features = _features(data, record)
     image = f"image_{camera}/encoded"
     _check_frames(features, [image, "action", "endeffector_pos"], record)
     return Clip(

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import itertools
 import lzma
 import os
 import re
+import shutil
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -36,7 +38,7 @@ VALIDATION = "traj_256_to_511"
 _DEPTH = 3
 """folders below the source in which records are looked for"""
 
-RECORDS = re.compile(r"\.tfrecords?$", re.IGNORECASE)
+RECORDS = re.compile(r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$", re.IGNORECASE)
 """ending of a file of records"""
 
 
@@ -64,11 +66,14 @@ def split_and_trajectories(path: PurePosixPath) -> tuple[str, str]:
         path: the file's path below and with the source's own folder.
     """
     names = [canonical_split(part.lower()) for part in reversed(path.parts[:-1])]
+    shard = RECORDS.search(path.name)
     stem = RECORDS.sub("", path.name)
     names += [canonical_split(word) for word in re.split(r"[^a-z]+", stem.lower())]
     split = next((name for name in names if name in SPLITS), "train")
     match = re.search(r"traj_[0-9]+_to_[0-9]+", stem)
     trajectories = match[0] if match else stem
+    if shard and shard[1]:
+        trajectories += shard[1]
     if split == "train" and trajectories == VALIDATION:
         split = "validate"
     return split, trajectories
@@ -83,7 +88,7 @@ def place(file: RecordFile) -> tuple[int, list[int], str]:
 def no_records(path: Path) -> DataError:
     """The error for a folder or an archive without any record file."""
     hint = "give BAIR's softmotion30_44k or its .tar; the course layout needs no conversion"
-    return DataError("holds no .tfrecords files", file=path, hint=hint)
+    return DataError("holds no .tfrecords files, films or .hdf5 files", file=path, hint=hint)
 
 
 def twice(one: RecordFile, other: RecordFile) -> DataError:
@@ -138,8 +143,9 @@ class Source:
         return streamed(self.path) if self.files is None else _inplace(self.files)
 
 
-def open_source(path: Path) -> Source:
-    """Finds the record files of a source.
+def open_source(path: Path, workshop: Callable[[], Path] | None = None) -> Source:
+    """Finds the record files of a source. Those that are compressed by gzip, which their first
+    bytes tell, are decompressed into the folder that `workshop` makes.
 
     The split of a file is the first of: the nearest folder above it (up to the source itself,
     for a single file the one it lies in) that is named train, val, validate or test; such a word
@@ -154,9 +160,10 @@ def open_source(path: Path) -> Source:
     if not path.exists():
         raise DataError("no such file", file=path, hint="look at its name and folder")
     if path.is_dir():
-        files = tuple(_in_folder(path))
+        files = tuple(_decompressed(file, workshop) for file in _in_folder(path))
     elif RECORDS.search(path.name):
-        files = (_on_disk(path, PurePosixPath(path.absolute().parent.name, path.name)),)
+        file = _on_disk(path, PurePosixPath(path.absolute().parent.name, path.name))
+        files = (_decompressed(file, workshop),)
     else:
         files = in_archive(path)
     if files is None:
@@ -206,6 +213,26 @@ def _on_disk(file: Path, below: PurePosixPath) -> RecordFile:
         raise DataError("is not a file of records", file=file, hint="remove it")
     split, trajectories = split_and_trajectories(below)
     return RecordFile(split, trajectories, str(file), size, file, 0)
+
+
+def _decompressed(file: RecordFile, workshop: Callable[[], Path] | None) -> RecordFile:
+    """The file itself, or its content where it is compressed by gzip."""
+    try:
+        with file.file.open("rb") as stream:
+            if workshop is None or stream.read(2) != b"\x1f\x8b":
+                return file
+        folder = workshop()
+        target = folder / f"{len(list(folder.iterdir()))}.tfrecord"
+        with gzip.open(file.file) as packed, target.open("xb") as out:
+            shutil.copyfileobj(packed, out, 1 << 20)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        hint = "it is incomplete or damaged: download it again"
+        raise DataError(f"is not a whole gzip file: {error}", file=file.label, hint=hint) from None
+    except OSError as error:
+        hint = "free some disk space beside OUT"
+        what = f"cannot be decompressed: {error.strerror or error}"
+        raise DataError(what, file=file.label, hint=hint) from None
+    return dataclasses.replace(file, file=target, size=target.stat().st_size)
 
 
 def _inplace(files: tuple[RecordFile, ...]) -> Iterator[tuple[RecordFile, Stream, int]]:
@@ -263,7 +290,10 @@ def in_archive(path: Path) -> tuple[RecordFile, ...] | None:
 def _no_archive(path: Path) -> None:
     if re.search(r"\.(tar|tgz|tar\.(gz|bz2|xz))$", path.name, re.IGNORECASE):
         raise tarfile.ReadError("it does not begin as one")
-    hint = "give a .tfrecords file, a folder or a .tar of them, or an .npz"
+    hint = (
+        "give films (.mp4, .gif and so on) or a folder of them; an .npz, .npy or .hdf5; records "
+        "(.tfrecord), a folder or a .tar of them; or a LeRobot data set"
+    )
     raise DataError(f"is of no known kind ({path.suffix or 'no ending'})", file=path, hint=hint)
 
 

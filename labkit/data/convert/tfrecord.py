@@ -43,20 +43,25 @@ class Span(NamedTuple):
     """bytes of data"""
 
 
-def scan_records(stream: Stream, file: Path | str, size: int) -> Iterator[Span]:
+def scan_records(
+    stream: Stream, file: Path | str, size: int, longest: int = LONGEST
+) -> Iterator[Span]:
     """Finds the records of a stream by their headers alone, passing over the data.
 
     Args:
         stream: a stream that can seek forwards, at the beginning of its first record.
         file: its name, for messages.
         size: bytes in the stream.
+        longest: bytes of data that a record may have.
 
     Raises:
         DataError: a header is damaged, or the file ends within a record.
     """
     start, number = stream.tell(), 1
     position = start
-    while (length := _read_length(stream, file, number, start + size - position)) is not None:
+    while (
+        length := _read_length(stream, file, number, start + size - position, longest)
+    ) is not None:
         yield Span(number, position + HEADER, length)
         position += HEADER + length + FOOTER
         stream.seek(position)
@@ -88,7 +93,11 @@ def read_records(stream: Stream, file: Path | str, size: int | None = None) -> I
 
 
 def _read_length(
-    stream: Stream, file: Path | str, number: int, left: int | None = None
+    stream: Stream,
+    file: Path | str,
+    number: int,
+    left: int | None = None,
+    longest: int = LONGEST,
 ) -> int | None:
     """The length of the next record's data, checked; None at the end of the stream."""
     if left == 0:  # in an archive something else follows
@@ -104,9 +113,9 @@ def _read_length(
         hint = "it is no TFRecord file, or damaged: download it again" if number == 1 else AGAIN
         raise DataError(what, file=file, row=number, hint=hint)
     # Both tests come before any byte is set aside for the data.
-    if length > LONGEST:
+    if length > longest:
         what = f"record {number} claims {length:,} bytes"
-        hint = f"BAIR's have under a million, and at most {LONGEST:,} are read"
+        hint = f"BAIR's have under a million, and at most {longest:,} are read"
         raise DataError(what, file=file, row=number, hint=hint)
     if left is not None and HEADER + length + FOOTER > left:
         raise _cut_short(file, number)

@@ -35,12 +35,33 @@ def read_plain(file: Path, limit: int) -> bytes:
             os.close(handle)
     except OSError as error:
         raise unreadable(file, error) from None
+    _refuse_special(file, state)
+    what = f"has {state.st_size:,} bytes, far more than such a file needs"
+    raise DataError(what, file=file, hint=f"at most {limit:,} are read: extract it again")
+
+
+def check_plain(file: Path) -> None:
+    """
+    Raises:
+        DataError: it is missing, may not be read, or is a folder, a link that leads nowhere or in
+            a circle, or a device.
+    """
+    try:
+        handle = os.open(file, _FLAGS)
+        try:
+            state = os.fstat(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise unreadable(file, error) from None
+    _refuse_special(file, state)
+
+
+def _refuse_special(file: Path, state: os.stat_result) -> None:
     if stat.S_ISDIR(state.st_mode):
         raise DataError("is a folder, not a file", file=file, hint="remove it, extract it again")
     if not stat.S_ISREG(state.st_mode):
         raise DataError("is a pipe or a device, not a file", file=file, hint="extract it again")
-    what = f"has {state.st_size:,} bytes, far more than such a file needs"
-    raise DataError(what, file=file, hint=f"at most {limit:,} are read: extract it again")
 
 
 def _read_all(handle: int, size: int) -> bytes:
