@@ -5,7 +5,7 @@ from labkit.frames import to_uint8
 from labkit.views.figures import figure_png, psnr_over_time, schedules, training_curves
 from labkit.views.filmstrip import filmstrip, png_bytes
 from labkit.views.futures import futures_of_draws, futures_of_plans, plan
-from labkit.views.gif import gif_bytes, save_gif
+from labkit.views.gif import animation, gif_bytes, save_gif
 from labkit.views.latents import kl_heat_map, prior_and_posterior, traversal_strips
 from labkit.views.live import LiveFigure
 from labkit.views.model_graph import model_graph
@@ -21,6 +21,7 @@ __all__ = [
     "LiveFigure",
     "Pilot",
     "Scrubber",
+    "animation",
     "figure_png",
     "filmstrip",
     "futures_of_draws",

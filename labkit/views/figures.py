@@ -189,7 +189,17 @@ def freeze_layout(figure: LabFigure) -> LabFigure:
     """
     with style.use_style():
         figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+        figure.set_layout_engine("none")
+        # Axes of their final size can have longer tick labels than those that were laid out.
+        figure.draw_without_rendering()
+        over = figure.get_tightbbox().x1 - figure.bbox_inches.x1
+    if over > 0:
+        boxes = [axes.get_position() for axes in figure.axes]
+        left, right = min(box.x0 for box in boxes), max(box.x1 for box in boxes)
+        shrink = 1 - (over / figure.bbox_inches.width + 0.005) / (right - left)
+        for axes, box in zip(figure.axes, boxes, strict=True):
+            start = left + shrink * (box.x0 - left)
+            axes.set_position((start, box.y0, shrink * box.width, box.height))
     return figure
 
 

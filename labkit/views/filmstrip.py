@@ -143,7 +143,7 @@ def filmstrip(
         rows: named clips, each uint8 (T, 3, H, W); the first is the top row.
         scale: every pixel becomes a square of this side (nearest neighbour).
         n_past: how many of the first frames are context. They get a grey bar, and a gap
-            separates them from the predicted frames. None: no bars, for raw data.
+            separates them from the future frames, true or predicted. None: no bars.
         labels: names at the left, with the series' colour, and time steps above.
         steps: which time steps to show, in rising order; all if None.
 
@@ -185,7 +185,7 @@ def _row_label(name: str, size: int) -> list[str]:
 
 
 def _head_height(size: int, n_past: int | None) -> int:
-    """Pixels of the line that says "context" and "predicted", with its bar."""
+    """Pixels of the line that says "context" and "future", with its bar."""
     return 0 if n_past is None else style.line_height(size) + SWATCH + GAP
 
 
@@ -230,7 +230,7 @@ def _draw_context_bars(
             [x for x, t in zip(layout.lefts, shown, strict=True) if t < n_past],
         ),
         (
-            "predicted",
+            "future",
             style.BLUE,
             [x for x, t in zip(layout.lefts, shown, strict=True) if t >= n_past],
         ),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -60,6 +63,32 @@ def gif_bytes(
         duration=times if length > 1 else times[0],
         loop=0,
     )
+
+
+class Animation:
+    """A GIF that a notebook shows, made by `animation`."""
+
+    def __init__(self, gif: bytes, text: str) -> None:
+        self.gif, self.text = gif, text
+
+    def __repr__(self) -> str:
+        return f"Animation({self.text})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        """An <img> that holds the GIF. IPython's Image is lost in an exported page."""
+        data = base64.b64encode(self.gif).decode("ascii")
+        image = f'<img alt="{html.escape(self.text)}" src="data:image/gif;base64,{data}">'
+        return {"text/plain": repr(self), "text/html": image}
+
+
+def animation(
+    rows: Rows, *, scale: int = 3, fps: int | float = 5.0, n_past: int | None = None
+) -> Animation:
+    """`gif_bytes(rows, ...)` for the last line of a notebook's cell, also in an exported page."""
+    names = ", ".join(style.label_of(name) for name in rows)
+    length = len(next(iter(rows.values()), ()))
+    gif = gif_bytes(rows, scale=scale, fps=fps, n_past=n_past)
+    return Animation(gif, f"{names}: {length} frames")
 
 
 def save_gif(

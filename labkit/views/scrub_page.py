@@ -146,11 +146,11 @@ def png_uri(png: bytes) -> str:
 
 
 def step_text(show: Show, step: int) -> str:
-    """The line above the frames: "t = 3 of 11 · predicted"."""
+    """The line above the frames: "t = 3 of 11 · future"."""
     text = f"t = {step} of {show.last}"
     if show.n_past is None:
         return text
-    return f"{text} · {'context' if step < show.n_past else 'predicted'}"
+    return f"{text} · {'context' if step < show.n_past else 'future'}"
 
 
 def psnr_text(value: float) -> str:

@@ -108,16 +108,16 @@
       };
       const steps = (a, b) => (a === b ? `t = ${a}` : `t = ${a} to ${b}`);
       if (given > 0) entry("context", `context, ${steps(0, given - 1)}`);
-      if (given < all) entry("predicted", `predicted, ${steps(given, data.last)}`);
+      if (given < all) entry("predicted", `future, ${steps(given, data.last)}`);
     }
 
     // ------------------------------------------------------------------------- one frame
     function show(t) {
       now = Math.min(Math.max(t, 0), data.last);
       const film = films[data.places[now][0]];
-      const kind = data.n_past === null ? "" : now < data.n_past ? "context" : "predicted";
+      const kind = data.n_past === null ? "" : now < data.n_past ? "context" : "future";
       where.textContent = `t = ${now} of ${data.last}` + (kind && ` · ${kind}`);
-      where.className = `where ${{ context: "given", predicted: "made" }[kind] || ""}`;
+      where.className = `where ${{ context: "given", future: "made" }[kind] || ""}`;
       const said = [where.textContent];
       for (const clip of clips) {
         const values = data.psnr[clip.row];

@@ -100,7 +100,7 @@ def scrub(
         posterior: the reconstruction from the posterior, which sees the target.
         samples: uint8 (N, T, 3, H, W), or several clips: named "sample 1", "sample 2", ...
         n_past: how many of the first frames are context. A mark shows where they end, and the
-            line above the frames says "context" or "predicted". None: neither, for raw data.
+            line above the frames says "context" or "future". None: neither.
         scale: every pixel becomes a square of this side (nearest neighbour).
         fps: frames per second when playing, at most 50; it can be changed beside the slider.
         difference: show |truth - clip| below each clip.

@@ -49,7 +49,7 @@ def side_by_side(
         step: time step, 0..T-1.
         scale: every pixel becomes a square of this side (nearest neighbour).
         n_past: how many of the first frames are context; the picture says "context" or
-            "predicted". None: neither, for raw data.
+            "future". None: neither.
 
     Returns:
         uint8 (H', W', 3) picture; the size is the same for every step.
@@ -75,7 +75,7 @@ def side_by_side(
 
 
 def _step_text(step: int, length: int, n_past: int | None) -> str:
-    kind = "" if n_past is None else "  context" if step < n_past else "  predicted"
+    kind = "" if n_past is None else "  context" if step < n_past else "  future"
     return f"t = {step} of {length - 1}{kind}"
 
 

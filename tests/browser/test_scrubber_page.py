@@ -117,7 +117,7 @@ def test_a_screen_reader_is_told_what_is_shown(opened) -> None:
     assert slider.get_attribute("aria-valuetext").startswith("t = 1 of 7 · context, prediction ")
     opened.get_by_role("img", name="ground truth, t = 1").wait_for()
     opened.keyboard.press("ArrowRight")
-    assert slider.get_attribute("aria-valuetext").startswith("t = 2 of 7 · predicted")
+    assert slider.get_attribute("aria-valuetext").startswith("t = 2 of 7 · future")
     nameless = opened.evaluate(
         """() => [...document.querySelectorAll('button, input, select, canvas')]
             .filter(e => !e.getAttribute('aria-label') && !e.closest('label')).length"""

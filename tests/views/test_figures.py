@@ -109,7 +109,7 @@ def test_curves_that_do_not_fit(curves) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_a_gallery_has_a_panel_a_schedule(count: int) -> None:
+def test_each_schedule_has_a_panel(count: int) -> None:
     panels = {f"schedule {n}": {"kl_weight": np.linspace(0, 1, 10)} for n in range(count)}
     figure = schedules(panels)
     shown = [axes for axes in figure.axes if axes.get_visible()]
@@ -118,7 +118,7 @@ def test_a_gallery_has_a_panel_a_schedule(count: int) -> None:
     assert len(figure.legends) == 1
 
 
-def test_an_empty_gallery() -> None:
+def test_no_schedule() -> None:
     with pytest.raises(ShapeError, match="panel"):
         schedules({"empty": {}})
 
@@ -153,3 +153,14 @@ def test_a_loss_that_is_a_logarithm_has_a_scale_of_its_own(history, shift, own) 
 
 def _label(line) -> str:
     return line.get_label()
+
+
+def test_long_tick_labels_are_not_cut_off(history) -> None:
+    loss = -1.5752 + 0.1 * np.array([0.05, 0.6, 0.7, 1.0, 0.0, 0.1])
+    shown = {name: values[:6] for name, values in history.items()}
+    shown["reconstruction"] = np.linspace(0.016, 0.019, 6)
+    figure = training_curves({**shown, "loss": loss})
+    figure.draw_without_rendering()
+    drawn = figure.get_tightbbox()
+    assert drawn.x0 >= 0
+    assert drawn.x1 <= figure.bbox_inches.x1

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from pathlib import Path
 
+import nbconvert
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 
 from labkit.errors import ShapeError
-from labkit.views import gif_bytes, save_gif, side_by_side
+from labkit.views import animation, gif_bytes, save_gif, side_by_side
 from labkit.views.side_by_side import side_by_side_layout
 
 NAMES = ("truth", "prediction", "posterior")
@@ -108,3 +112,21 @@ def local_palettes(data: bytes) -> list[bool]:
             at += data[at] + 1
         at += 1
     return found
+
+
+def test_a_notebook_and_its_exported_page_show_the_gif(rows) -> None:
+    shown = animation(rows, scale=1, n_past=2)
+    bundle = shown._repr_mimebundle_()
+    assert repr(shown) == f"Animation({shown.text})"
+    assert set(bundle) == {"text/plain", "text/html"}
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                "animation(rows)",
+                outputs=[nbformat.v4.new_output("display_data", data=bundle)],
+            )
+        ]
+    )
+    page, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
+    (data,) = re.findall(r'src="data:image/gif;base64,([^"]+)"', page)
+    assert base64.b64decode(data) == gif_bytes(rows, scale=1, n_past=2)

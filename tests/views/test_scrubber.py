@@ -166,7 +166,7 @@ def test_each_of_the_widgets_time_steps_shows_its_part_of_the_strips() -> None:
     made, steps = make_strips(rows, 2), scrub(rows, n_past=2, scale=scale).widget().stack.children
     assert len(steps) == 20
     for step, child in enumerate(steps):
-        kind = "context" if step < 2 else "predicted"
+        kind = "context" if step < 2 else "future"
         assert f">t = {step} of 19 · {kind}<" in child.value
         strip, left = made.places[step]
         tiles = re.findall(
