@@ -112,7 +112,7 @@ def _draw_panel(
                 linewidth=1.6 if len(runs) == 1 else 1.1,
                 alpha=1.0 if len(runs) == 1 else 0.75,
                 marker="o" if there.sum() == 1 else "",
-                label=group if number == 0 else None,
+                label=style.plain_text(group) if number == 0 else None,
             )
     axes.set(title=title, ylabel=unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -153,7 +153,7 @@ def _bar(axes: Axes, place: int, bar: Bar, colour: str, *, full: bool) -> None:
 
 def _rows(axes: Axes, names: Sequence[str], title: str) -> None:
     """One row for each name, the first on top."""
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), map(style.plain_text, names))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(5))

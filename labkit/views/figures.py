@@ -224,7 +224,7 @@ def _mean_and_band(
 ) -> None:
     clips, horizon = values.shape
     steps, mean = np.arange(n_past, n_past + horizon), values.mean(axis=0)
-    label = f"{look.label}: mean {mean.mean():.4g}"
+    label = f"{style.plain_text(look.label)}: mean {mean.mean():.4g}"
     axes.plot(steps, mean, label=label, **layer(look, place))
     if clips > 1:
         # s.e.m. = standard deviation over clips / sqrt(clips)
@@ -279,7 +279,7 @@ def _legend(axes: Axes, other: Axes | None = None) -> None:
 def add_caption(figure: Figure, text: str) -> None:
     """Writes small text below the axes, wrapped; `$` is printed as it is."""
     lines = textwrap.fill(" ".join(text.split()), 125)
-    figure.supxlabel(lines.replace("$", r"\$"), x=0.01, ha="left", fontsize=8.5, color="#4a4a4a")
+    figure.supxlabel(style.plain_text(lines), x=0.01, ha="left", fontsize=8.5, color="#4a4a4a")
 
 
 def _check_columns(history: Mapping[str, np.ndarray], needed: tuple[str, ...]) -> None:

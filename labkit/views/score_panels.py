@@ -49,7 +49,10 @@ def score_panels(
             for place, (key, curve) in enumerate(curves.items()):
                 _draw(axes, curve, n_past, style.series(key, place), place)
             horizon = np.shape(next(iter(curves.values())))[1]
-            axes.set(title=title, xticks=range(n_past, n_past + horizon, -(-horizon // 10)))
+            axes.set(
+                title=style.plain_text(title),
+                xticks=range(n_past, n_past + horizon, -(-horizon // 10)),
+            )
             axes.set_xlim(n_past - 0.3, n_past + horizon - 0.7)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
@@ -72,7 +75,7 @@ def _draw(axes: Axes, curve: np.ndarray, n_past: int, look: style.Series, place:
     """One curve and its band."""
     mean, low, high = curve
     steps = np.arange(n_past, n_past + len(mean))
-    axes.plot(steps, mean, label=look.label, **layer(look, place))
+    axes.plot(steps, mean, label=style.plain_text(look.label), **layer(look, place))
     if np.isfinite(low).any():
         axes.fill_between(steps, low, high, color=look.color, alpha=0.18, lw=0)
 

@@ -113,6 +113,12 @@ def label_of(key: str) -> str:
     return SERIES[key].label if key in SERIES else key.replace("_", " ")
 
 
+def plain_text(name: str) -> str:
+    """A user's text, such as a run's name, for matplotlib: `$` begins no mathematics, and bytes
+    that are not UTF-8 become "?"."""
+    return name.encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")
+
+
 @contextmanager
 def use_style() -> Iterator[None]:
     """Inside `with use_style():`, new figures have the lab's style."""

@@ -87,3 +87,14 @@ def test_the_page_escapes_and_colours(tmp_path) -> None:
             command="x",
         )
     assert not (tmp_path / "bad.html").exists()
+
+
+@pytest.mark.parametrize("name", ["a $x$ b$", "run \udcff"])
+def test_a_runs_name_is_no_mathematics(name: str) -> None:
+    bar = np.array([1.0, 0.5, 1.5])
+    means, differences = {name: (bar, np.array([1.0]))}, {f"{name} - b": (bar, True)}
+    figure = comparison_figure({name: [history(0)]}, means, differences, name)
+    assert figure_png(figure)
+    (legend,) = figure.subfigs[0].legends or figure.legends
+    shown = legend.get_texts()[0].get_text()
+    assert shown == name.replace("$", r"\$").replace("\udcff", "?")
