@@ -44,7 +44,9 @@ def write_whole(file: Path | str, data: bytes | str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         with temporary.open("wb") as stream:
-            stream.write(data.encode() if isinstance(data, str) else data)
+            if isinstance(data, str):  # it may hold the name of a file that is not UTF-8
+                data = data.encode("utf-8", "backslashreplace")
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
@@ -55,6 +57,42 @@ def write_whole(file: Path | str, data: bytes | str) -> None:
         raise LabkitError(
             f"cannot be written: {error.strerror or error}", file=file, hint=_ROOM
         ) from error
+
+
+@contextlib.contextmanager
+def reading(
+    file: Path | str,
+    what: str,
+    *,
+    error: type[LabkitError] = LabkitError,
+    hint: str | None = None,
+) -> Iterator[None]:
+    """A guard around the code that reads a file: whatever a damaged or foreign file makes it raise
+    becomes one sentence. An error that is a LabkitError already passes unchanged.
+
+    Args:
+        file: for the message.
+        what: what is wrong, such as "not a readable checkpoint".
+        error: the class to raise.
+        hint: what the user can do.
+
+    Raises:
+        LabkitError: of that class, where the block raises an exception.
+    """
+    try:
+        yield
+    except LabkitError:
+        raise
+    except MemoryError:
+        raise error(f"{what}: it claims more than fits in memory", file=file, hint=hint) from None
+    except RecursionError:
+        raise error(f"{what}: it is nested too deeply", file=file, hint=hint) from None
+    except Exception as fault:
+        lines = [line.strip() for line in str(fault).strip().splitlines()]
+        reason = getattr(fault, "strerror", None) or " ".join(lines[:2]) or type(fault).__name__
+        if isinstance(fault, KeyError):
+            reason = f"{reason} is missing"
+        raise error(f"{what}: {reason[:300]}", file=file, hint=hint) from None
 
 
 def _refuse_special(file: Path, target: Path) -> None:
@@ -217,9 +255,20 @@ def _must_stay(place: Path) -> bool:
     return os.path.ismount(place)
 
 
+def holds_things(folder: Path) -> bool:
+    """Whether a folder holds more than empty files, such as the one that a shell makes for
+    `command 2> errors` in it."""
+    return any(not _is_empty_file(entry) for entry in folder.iterdir())
+
+
+def _is_empty_file(entry: Path) -> bool:
+    return entry.is_file() and entry.stat().st_size == 0
+
+
 def _exchange(fresh: Path, place: Path, old: Path) -> None:
     """Moves what is in `place` to `old` and what is in `fresh` to `place`; or nothing."""
-    moves = [(entry, old / entry.name) for entry in place.iterdir()]
+    there = [entry for entry in place.iterdir() if not _is_empty_file(entry)]
+    moves = [(entry, old / entry.name) for entry in there]
     moves += [(entry, place / entry.name) for entry in fresh.iterdir()]
     old.mkdir()
     done = []
