@@ -143,11 +143,12 @@ def test_what_is_unusual_is_noted_and_stops_nothing(tmp_path, make_clip):
     report = check(tmp_path / "set")
     assert report.ok
     notes = "\n".join(report.notes)
-    assert "close_gripper of train is 3 in every frame" in notes
+    assert "same in every frame tell the model nothing: close_gripper of train is 3" in notes
     assert "lift of train" not in notes
     assert "dx of train" not in notes
     assert "dx of test reaches from" in notes
-    assert "stays in -0.07 .. 0.07" in notes
+    assert "(-0.07 .. 0.07)" in notes
+    assert sum("range of BAIR" in note for note in report.notes) == 1
     assert "frames have several sizes: 8x6 in train; 64x64 in test" in notes
     assert "the presets' models take 64x64" in notes
     assert f"labkit data check {tmp_path / 'set'} --fix OUT --resize" in notes

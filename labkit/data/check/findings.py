@@ -269,12 +269,12 @@ def unusual(report: CheckReport) -> Iterator[str]:
                 f"{_clips(split.repeated_actions)} of {name} have one action row fewer than "
                 "frames: the last row is repeated"
             )
-        yield from _unusual_columns(name, split)
         inner = [d for d in report.duplicates if d.split == name == d.other_split]
         if inner:
             example = f"{inner[0].name} holds the same pictures as {inner[0].other_name}"
             count = f"{_clips(len(inner))} of {name}"
             yield f"{count} repeat another one of it: {example}"
+    yield from _unusual_columns(report.splits)
     if len(sizes) > 1:
         listed = "; ".join(f"{w}x{h} in {', '.join(n)}" for (h, w), n in sizes.items())
         yield f"frames have several sizes: {listed}"
@@ -292,19 +292,34 @@ def _clips(count: int) -> str:
     return f"{count} clip{'s' if count != 1 else ''}"
 
 
-def _unusual_columns(name: str, split: SplitReport) -> Iterator[str]:
-    for table in split.conditions.values():
-        if not table.rows:
-            continue
-        for column, low, high in zip(table.columns, table.low, table.high, strict=True):
-            if low == high:
-                yield f"{column} of {name} is {low:.4g} in every frame: it tells the model nothing"
-            least, most = TYPICAL.get(column, (-np.inf, np.inf))
-            if low < least or high > most:
-                yield (
-                    f"{column} of {name} reaches from {low:.4g} to {high:.4g}; in BAIR's clips it "
-                    f"stays in {least:.4g} .. {most:.4g}: is it in another unit, or another column?"
-                )
+def _unusual_columns(splits: Mapping[str, SplitReport]) -> Iterator[str]:
+    """A note on columns that never change, and one on those that leave BAIR's ranges."""
+    still, wide = [], []
+    for name, split in splits.items():
+        for table in split.conditions.values():
+            if not table.rows:
+                continue
+            for column, low, high in zip(table.columns, table.low, table.high, strict=True):
+                if low == high:
+                    still.append(f"{column} of {name} is {low:.4g}")
+                least, most = TYPICAL.get(column, (-np.inf, np.inf))
+                if low < least or high > most:
+                    wide.append(
+                        f"{column} of {name} reaches from {low:.4g} to {high:.4g} "
+                        f"({least:.4g} .. {most:.4g})"
+                    )
+    if still:
+        yield f"columns that are the same in every frame tell the model nothing: {_some(still)}"
+    if wide:
+        yield (
+            f"columns that leave the range of BAIR's clips, in brackets: {_some(wide)}; are they "
+            "in another unit, or another column?"
+        )
+
+
+def _some(things: list[str], shown: int = 6) -> str:
+    more = f" and {len(things) - shown} more" if len(things) > shown else ""
+    return "; ".join(things[:shown]) + more
 
 
 def _lines(report: CheckReport) -> Iterator[str]:

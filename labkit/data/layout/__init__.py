@@ -33,11 +33,13 @@ from labkit.data.layout.find import (
     splits,
 )
 from labkit.data.layout.read import (
+    ClipStart,
     count_frames,
     name_like,
     numbered_frames,
     read_clip,
     read_conditions,
+    read_start,
     table_kind,
 )
 from labkit.data.layout.write import (
@@ -51,6 +53,7 @@ __all__ = [
     "CLIPS_A_FOLDER",
     "FIRST_TRAJECTORY",
     "FRAME",
+    "ClipStart",
     "as_given",
     "called",
     "canonical_split",
@@ -62,6 +65,7 @@ __all__ = [
     "numbered_frames",
     "read_clip",
     "read_conditions",
+    "read_start",
     "resolve",
     "scan",
     "split_folders",

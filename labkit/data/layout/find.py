@@ -50,9 +50,13 @@ def canonical_split(name: str) -> str:
 
 def missing_split(split: str, there_are: Iterable[str], root: Path | str) -> DataError:
     """The error for a split that a data set does not have."""
-    return DataError(
-        f"no split {split!r}", file=root, hint=f"there are: {', '.join(there_are) or 'none'}"
-    )
+    hint = f"there are: {', '.join(there_are) or 'none'}"
+    if split == "validate":
+        hint += (
+            "; move some recordings into a folder validate, or train with "
+            "--data.validation-split train, which then chooses the weights by clips it has learnt"
+        )
+    return DataError(f"no split {split!r}", file=root, hint=hint)
 
 
 def resolve(root: Path | str, progress: bool = False) -> Path:
@@ -72,7 +76,10 @@ def resolve(root: Path | str, progress: bool = False) -> Path:
         zips = sorted(entry.name for entry in entries if entry.name.lower().endswith(".zip"))
         if zips and not any(is_folder(entry) for entry in entries):
             if len(zips) > 1:
-                hint = "unpack them, or give one of them"
+                hint = (
+                    "they may be parts of one data set, as Google Drive makes them: unpack all of "
+                    "them into one folder, and give that folder"
+                )
                 raise DataError(f"holds only zips: {', '.join(zips)}", file=root, hint=hint)
             return resolve(root / zips[0], progress=progress)
     return root

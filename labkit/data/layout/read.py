@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +35,22 @@ _POSITIONS = {
     "positions",
 }
 """names of the csv files in lower case, of which only the letters count"""
-_BROKEN = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    IndexError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    NotImplementedError,
+    SyntaxError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """what numpy raises for a damaged .npz file, or for one without the array"""
 
 
@@ -78,6 +95,49 @@ def read_conditions(
     pictures, actions, positions = _read_tables(Path(folder))
     rows, _ = _action_rows(actions, len(pictures))
     return rows, None if positions is None else positions.values
+
+
+@dataclass(frozen=True)
+class ClipStart:
+    """The first frames of a clip, and the rows of its csv files, which may be more."""
+
+    frames: UInt8[np.ndarray, "N 3 H W"]
+    actions: Float32[np.ndarray, "R A"]
+    """no rows if there is no file of actions"""
+    positions: Float32[np.ndarray, "Q P"] | None
+    action_columns: tuple[str, ...] | None = None
+    position_columns: tuple[str, ...] | None = None
+
+
+def read_start(folder: Path | str, least: int, most: int) -> ClipStart:
+    """Reads the start of a clip whose later frames need not exist.
+
+    Args:
+        folder: the clip's.
+        least: frames that must exist.
+        most: frames to read, if there are so many without a gap.
+
+    Raises:
+        DataError: one of the first `least` frames is missing, or a file cannot be read.
+    """
+    folder = Path(folder)
+    numbered, tables = _list_clip(folder)
+    first = 1 if 0 not in numbered and 1 in numbered else 0
+    pictures: list[Path] = []
+    while len(pictures) < most and first + len(pictures) in numbered:
+        pictures.append(numbered[first + len(pictures)])
+    if len(pictures) < least:
+        missing = folder / f"{first + len(pictures)}.png"
+        raise DataError("frame is missing", file=missing, hint=f"give {least} context frames")
+    files = (_table(folder, tables, kind) for kind in ("actions", "positions"))
+    actions, positions = (None if file is None else parse_table(file) for file in files)
+    return ClipStart(
+        read_pictures(pictures),
+        np.zeros((0, 0), np.float32) if actions is None else actions.values,
+        None if positions is None else positions.values,
+        None if actions is None else actions.names,
+        None if positions is None else positions.names,
+    )
 
 
 def count_frames(folder: Path | str) -> int:

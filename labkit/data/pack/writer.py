@@ -29,7 +29,7 @@ from labkit.data.pack.packed import (
     open_pack,
 )
 from labkit.errors import DataError, LabkitError
-from labkit.files import clear_lasting, lasting, put, temporary, write_whole, writing
+from labkit.files import clear_lasting, holds_things, lasting, put, temporary, write_whole, writing
 
 PROGRESS = "progress.json"
 
@@ -118,7 +118,7 @@ class PackWriter:
 
     def _refuse_other_things(self) -> None:
         place = self._place
-        if place.is_dir() and any(place.iterdir()) and not is_pack(place):
+        if place.is_dir() and holds_things(place) and not is_pack(place):
             hint = "choose another folder, or delete this one"
             raise DataError("holds something that is not a pack", file=self.root, hint=hint)
 

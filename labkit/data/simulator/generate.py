@@ -20,6 +20,7 @@ from labkit.data.simulator.render import render
 from labkit.data.simulator.world import SimulatedClip, SimulatedWorld
 from labkit.data.workers import in_order
 from labkit.errors import DataError
+from labkit.files import holds_things
 
 if TYPE_CHECKING:
     from labkit.data.pack import Pack
@@ -148,7 +149,7 @@ def simulate_pack(
     if root.exists() and not root.is_dir():
         raise DataError("is a file", file=root, hint="give the name of a folder")
     source = source_of(seed, counts)
-    if root.exists() and any(root.iterdir()):
+    if root.exists() and holds_things(root):
         hint = "choose another folder, or delete this one"
         if not (root / "manifest.json").is_file():
             raise DataError("holds something that is not a pack", file=root, hint=hint)
