@@ -10,6 +10,7 @@ import inspect
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 from types import ModuleType
 
@@ -65,11 +66,12 @@ class Trained:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[Trained]:
     """Records trainings instead of doing them."""
     calls: list[Trained] = []
-    monkeypatch.setattr(
-        labkit.training,
-        "train",
-        lambda config, run, **rest: calls.append(Trained(config, run, rest)),
-    )
+
+    def train(config: Config, run: Path, **rest: object) -> list[types.SimpleNamespace]:
+        calls.append(Trained(config, run, rest))
+        return [types.SimpleNamespace(updates=1)]
+
+    monkeypatch.setattr(labkit.training, "train", train)
     return calls
 
 
@@ -333,6 +335,7 @@ def test_train_takes_any_field_of_the_config(trained: list[Trained]) -> None:
 def test_train_hands_on_its_own_options(trained: list[Trained]) -> None:
     main(["train", "--minutes", "2.5", "--no-progress", "--device", "cpu"])
     expected = {"resume": False, "minutes": 2.5, "progress": False, "device": "cpu"}
+    expected |= {"init_from": None, "time_threads": True}
     assert trained[0].options.pop("report")
     (board,) = trained[0].options.pop("callbacks")
     assert board.folder == Path("runs/demo/tensorboard")
@@ -355,7 +358,9 @@ def test_demo_hands_on_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labkit.demo, "run_demo", lambda **options: calls.append(options))
     main(["demo", "--out", "o", "--data", "d", "--minutes", "1", "--workers", "3", "--no-progress"])
     expected = {"out": Path("o"), "data": Path("d"), "minutes": 1.0, "seed": 1}
-    assert calls == [{**expected, "workers": 3, "progress": False, "device": "cpu"}]
+    assert calls == [
+        {**expected, "workers": 3, "progress": False, "device": "cpu"} | {"time_threads": True}
+    ]
 
 
 def test_data_commands_do_what_they_say(capsys: pytest.CaptureFixture) -> None:
@@ -457,9 +462,11 @@ def test_convert_hands_on_its_options(
             "--no-progress",
         ]
     )
-    plain = {"camera": "aux1", "to": "pack", "workers": None, "progress": True}
+    plain = {"camera": None, "to": "pack", "workers": None, "progress": True}
     other = {"camera": "main", "to": "layout", "workers": 3, "progress": False}
-    assert calls == [(Path("a.tar"), Path("b"), plain), (Path("a.tar"), Path("b"), other)]
+    for (*places, given), expected in zip(calls, (plain, other), strict=True):
+        assert places == [Path("a.tar"), Path("b")]
+        assert {name: given[name] for name in expected} == expected
 
 
 def test_download_hands_on_its_options(

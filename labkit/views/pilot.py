@@ -142,9 +142,8 @@ class Pilot:
         from IPython.display import display
 
         display(self.still(), raw=True)
-        data, _ = self.widget()._repr_mimebundle_()
-        # An exported page has no widget; without this it would show the widget's repr.
-        display({kind: each for kind, each in data.items() if kind == _VIEW}, raw=True)
+        # The view alone: an exported page has no widget, and would show its repr instead.
+        display(self.widget(), include=[_VIEW])
 
 
 def _beside(name: str) -> str:

@@ -187,6 +187,11 @@ def _shown(table: Table) -> dict[str, Any]:
 
 
 def data_uri(data: bytes, name: str) -> str:
+    """A PNG, GIF, JPEG or SVG as a data URI; `name` is for the error's message.
+
+    Raises:
+        ShapeError: bytes that are not a picture.
+    """
     for start, kind in _KINDS:
         if data.lstrip().startswith(start):
             return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

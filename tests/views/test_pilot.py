@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from labkit.data.clip import Clip
@@ -253,13 +254,16 @@ def test_the_widget_answers_each_message_with_the_frames(model, clip, tmp_path: 
 
 
 def test_a_notebook_shows_the_widget_without_its_repr(model, clip, monkeypatch) -> None:
-    shown: list[dict] = []
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    shown: list[set[str]] = []
+
+    def display(thing, raw: bool = False, include: list[str] | None = None) -> None:
+        kinds = thing if raw else DisplayFormatter().format(thing, include=include)[0]
+        shown.append(set(kinds))
+
+    monkeypatch.setattr("IPython.display.display", display)
     pilot(model, clip)._ipython_display_()
-    assert [set(data) for data in shown] == [
-        {"text/html", "text/plain"},
-        {"application/vnd.jupyter.widget-view+json"},
-    ]
+    view = "application/vnd.jupyter.widget-view+json"
+    assert shown == [{"text/html", "text/plain"}, {view}]
 
 
 # -------------------------------------------------------------------------------- other robots
