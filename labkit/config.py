@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from labkit.course_names import in_lab_names
 from labkit.errors import ConfigError
 from labkit.fields import Between, Checked, build
-from labkit.files import write_whole
+from labkit.files import reading, write_whole
 
 CONDITION_SIZES = {"action+position": 7, "action": 4, "none": 0}
 """Columns of each kind of condition."""
@@ -65,6 +65,31 @@ class DataConfig(Checked):
 
 
 @dataclass(frozen=True)
+class SceneConfig(Checked):
+    """The parts of `model.output=scene` (`labkit.model.scene`). Each can be switched off."""
+
+    arm: bool = True
+    """a learned picture of the arm, with transparency, over the table"""
+    pictures: Annotated[int, Between(1, 16)] = 3
+    """pictures of the arm whose weighted sum is shown; each step chooses the weights"""
+    bend: bool = True
+    """bend the arm's picture besides shifting, scaling and shearing it"""
+    arm_light: bool = True
+    """adapt the colours of the arm's picture to the light of the clip"""
+    first_frame: bool = True
+    """take what the arm hides in the last context frame from the first context frame"""
+    ground: bool = True
+    """paint the ground that the arm hides in both of these frames"""
+    table_light: bool = True
+    """change the light of the table at every step: the arm throws a shadow"""
+    table_width: Annotated[int, Between(1, 256)] = 16
+    """channels, at half of the frame's side, of the network that composes the table"""
+    place_size: Annotated[int, Between(1, 256)] = 16
+    """numbers made from the predicted encoding g_t that help to place the arm, where the condition
+    has no positions"""
+
+
+@dataclass(frozen=True)
 class ModelConfig(Checked):
     """The shape of VideoCVAE."""
 
@@ -99,6 +124,13 @@ class ModelConfig(Checked):
     """p(z_t): N(0, I), or p_psi(z_t | x_{0:t-1}, c) of an LSTM_psi of its own (SVG-LP)"""
     prior_condition: bool = True
     """let a learned prior see the condition; the course's learned priors see the encodings alone"""
+    posterior_log_variance_start: Annotated[float, Between(-20.0, 2.0)] = 0.0
+    """log sigma^2 of the posterior before training. At 0, as in the reference, z_t starts as noise
+    of the prior's size: the decoder learns to ignore it, and then the posterior gets no gradient.
+    At -6, z_t starts with little noise, and the decoder can use it from the first update on; the
+    KL weight must then wait (kl.wait)"""
+    prior_log_variance_start: Annotated[float, Between(-20.0, 2.0)] = 0.0
+    """the same of a learned prior"""
     latent_levels: Annotated[int, Between(1, 3)] = 1
     """1: the vector z_t alone; 2 and 3 add latent maps at an eighth and at a quarter of the
     frame's side, each conditioned on those above it (after HAF-SVG, Lin et al. 2020)"""
@@ -120,11 +152,18 @@ class ModelConfig(Checked):
     posterior_condition: bool = False
     """let the posterior see the condition, q(z_t | x_{1:t}, c), as the CVAE's equation says;
     the course's sample code leaves it out"""
-    output: Literal["sigmoid", "flow", "cdna", "layer"] = "sigmoid"
+    places: bool = False
+    """add maps made from the condition to the decoder's maps at a quarter and at half of the
+    frame's side: a small network of x, y and the condition, the same at every place (after the
+    spatial broadcast decoder, Watters et al. 2019)"""
+    output: Literal["sigmoid", "flow", "cdna", "layer", "scene"] = "sigmoid"
     """paint every pixel anew; or blend, under predicted masks, the previous frame moved by a
     dense flow or by a few learned kernels (CDNA, Finn et al. 2016), the last context frame and
     fresh pixels; layer: as flow, and besides a layer that is cut out of the last context frame and
-    carried as a whole to where the condition says"""
+    carried as a whole to where the condition says; scene: the table of the context frames in new
+    light, over it a learned picture of the arm where the condition says, over both fresh pixels"""
+    scene: SceneConfig = field(default_factory=SceneConfig)
+    """parts of output=scene"""
     observation: Literal["fixed", "learned", "optimal"] = "fixed"
     """variance of p(x_t | z): fixed, so that the loss is the mean squared error (the course);
     or one number, learned, or the one that is best for each batch (sigma-VAE, Rybkin et al.
@@ -156,6 +195,9 @@ class KLConfig(Checked):
     schedule: Literal["constant", "monotonic", "cyclical"] = "cyclical"
     """constant at the maximum (the course's kl_anneal_type None: no annealing), one ramp from 0
     (Bowman et al. 2016), or one ramp a cycle (Fu et al. 2019)"""
+    wait: Annotated[float, Between(0.0, 1.0)] = 0.0
+    """share of the training, from its start, in which the weight is 0; the schedule takes the rest
+    of the training"""
     max_weight: Annotated[float, Between(0.0, 1000.0)] = 1.0
     """the weight at the top of a ramp. The loss is mean squared error over pixels + weight x
     KL summed over latent dimensions, so even 1e-4 is a strong pull towards the prior"""
@@ -342,15 +384,14 @@ class Config(Checked):
                 range; the message names the file and the field.
         """
         file = Path(file)
+        if not file.exists():
+            raise ConfigError("no such file", file=file)
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError("no such file", file=file) from None
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"not a readable config: {error}", file=file) from None
-        try:
-            return from_dict(values)
+            with reading(file, "not a readable config", error=ConfigError):
+                return from_dict(json.loads(file.read_text(encoding="utf-8")))
         except ConfigError as error:
+            if error.file is not None:
+                raise
             raise ConfigError(error.what, file=file, hint=error.hint) from None
 
 

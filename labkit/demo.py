@@ -27,6 +27,7 @@ def run_demo(
     workers: int = 0,
     progress: bool = True,
     device: str | None = None,
+    time_threads: bool = False,
 ) -> None:
     """Simulate (or find simulated), train (or go on, or find trained), evaluate, report.
 
@@ -38,6 +39,7 @@ def run_demo(
         workers: processes that simulate.
         progress: show bars.
         device: where to compute; None takes a GPU if there is one.
+        time_threads: choose the number of CPU threads by timing (`labkit.training.run.train`).
     Raises:
         RunError: `out` holds a run with other settings.
         DataError: `data` holds other clips.
@@ -45,14 +47,21 @@ def run_demo(
     check_minutes(minutes)
     print(f"1/3  clips of the simulated robot table, in {data}", flush=True)
     simulate_pack(data, seed, CLIPS, workers, progress)
-    config = dataclasses.replace(
-        DEMO, seed=seed, data=dataclasses.replace(DEMO.data, root=data.as_posix())
-    )
+    root = data.absolute().as_posix()
+    config = dataclasses.replace(DEMO, seed=seed, data=dataclasses.replace(DEMO.data, root=root))
     if _is_trained(out, config):
         print(f"2/3  trained already; to train anew, delete {out}", flush=True)
     else:
         print(f"2/3  training, with everything kept in {out}", flush=True)
-        train(config, out, resume=_is_begun(out), minutes=minutes, progress=progress, device=device)
+        train(
+            config,
+            out,
+            resume=_is_begun(out),
+            minutes=minutes,
+            progress=progress,
+            device=device,
+            time_threads=time_threads,
+        )
     print("3/3  predicting the test clips", flush=True)
     evaluation = evaluate_run(out, progress=progress, device=device)
     reached, baseline = (
@@ -70,7 +79,11 @@ def _is_begun(out: Path) -> bool:
 
 def _is_trained(out: Path, config: Config) -> bool:
     """Whether every update was done, with these settings."""
-    if not _is_begun(out) or Config.load(out / CONFIG) != config:
+    if not _is_begun(out):
+        return False
+    found = Config.load(out / CONFIG)  # an earlier version saved the folder of the data as given
+    root = Path(found.data.root).absolute().as_posix()
+    if dataclasses.replace(found, data=dataclasses.replace(found.data, root=root)) != config:
         return False
     try:
         done = read_history(out)["updates"][-1]

@@ -17,6 +17,7 @@ from labkit.cli.reading import Group, find, read
 from labkit.config import Config
 from labkit.course_names import in_lab_words
 from labkit.errors import LabkitError
+from labkit.fields import differences
 from labkit.presets import PRESETS, preset
 
 LABKIT = Group(
@@ -84,11 +85,33 @@ def _read_train(program: str, words: Sequence[str]) -> Train:
     command = read(program, Train, words, defaults)
     if command.resume and (command.folder / "config.json").is_file():
         saved = Config.load(command.folder / "config.json")
+        if words and words[0] in PRESETS:
+            _say_whose_settings(command, saved)
         return read(program, Train, words, dataclasses.replace(defaults, config=saved))
+    if command.init_from is not None:
+        saved = Config.load(command.init_from / "config.json")
+        begun = dataclasses.replace(preset(command.preset), data=saved.data, model=saved.model)
+        defaults = Train(preset=command.preset, config=begun)
+        return read(program, Train, words, defaults)
     if command.preset != named:
         defaults = Train(preset=command.preset, config=preset(command.preset))
         return read(program, Train, words, defaults)
     return command
+
+
+def _say_whose_settings(command: Train, saved: Config) -> None:
+    """Prints a note where a preset is named beside --resume and the run has other settings."""
+    own, others = saved.to_dict(), preset(command.preset).to_dict()
+    del own["data"], others["data"]
+    differing = differences(others, own)
+    if differing:
+        shown = "; ".join(differing[:3])
+        more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
+        print(
+            f"{command.folder} goes on with its own settings, which are not those of the preset "
+            f"{command.preset}: {shown}{more}",
+            file=sys.stderr,
+        )
 
 
 def _say(program: str, message: str, code: int) -> int:

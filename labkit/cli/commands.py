@@ -54,6 +54,7 @@ class Demo:
             workers=cores(self.workers),
             progress=self.progress,
             device=use(self.device, self.threads),
+            time_threads=self.threads is None,
         )
 
 
@@ -79,6 +80,8 @@ class Train:
     resume: Flag = False
     """go on with the run in RUN, with its own settings; without a checkpoint it starts anew. The
     number of processes may differ"""
+    init_from: Annotated[Path | None, arg(metavar="RUN0")] = None
+    """begin with the weights of the run RUN0, and with its settings of model and data"""
     minutes: Annotated[float | None, arg(metavar="M")] = None
     """stop after M minutes; --resume goes on from there"""
     device: Device = None
@@ -102,7 +105,7 @@ class Train:
         from labkit.training.tensorboard import TensorBoard
 
         use(self.device, self.threads)
-        train(
+        rows = train(
             self.config,
             self.folder,
             resume=self.resume,
@@ -111,14 +114,21 @@ class Train:
             device=self.device,
             callbacks=[TensorBoard(self.folder)] if self.tensorboard and speaks() else [],
             report=_tell,
+            init_from=self.init_from,
+            time_threads=self.threads is None,
         )
-        if speaks():
+        total = self.config.training.epochs * self.config.training.updates_per_epoch
+        if speaks() and rows[-1].updates >= total:
             print(f"{self.folder} is trained; next: labkit evaluate {quoted(self.folder)}")
 
 
 @dataclass(frozen=True)
 class Predict:
-    """Predict one clip with a run's model, and write a GIF: the true frames and the prediction."""
+    """Predict one clip with a run's model, and write a GIF: the true frames and the prediction.
+
+    The context frames and the actions are enough. Without later frames the GIF shows the prediction
+    alone; without later positions they are added up from the actions.
+    """
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """folder of the run"""
@@ -126,6 +136,8 @@ class Predict:
     """folder of the clip: 0.png, 1.png, ..., actions.csv and endeffector_positions.csv"""
     out: Annotated[Path, arg(metavar="FILE.gif")] = Path("prediction.gif")
     """file to write"""
+    horizon: Annotated[int | None, arg(metavar="N")] = None
+    """frames to predict; as many as in the training if left out"""
     device: Device = None
     """cpu, cuda or mps; a GPU if there is one and this is left out"""
     threads: Threads = None
@@ -135,7 +147,8 @@ class Predict:
         from labkit.reporting.predict_clip import predict_clip
 
         require_run(self.folder)
-        predict_clip(self.folder, self.clip, self.out, use(self.device, self.threads))
+        device = use(self.device, self.threads)
+        predict_clip(self.folder, self.clip, self.out, device, self.horizon)
         print(f"{self.out} is written")
 
 

@@ -11,26 +11,30 @@ import dataclasses
 import io
 import json
 import math
-import pickle
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 
 from labkit.config import Config, ModelConfig
 from labkit.errors import RunError
 from labkit.fields import differences
-from labkit.files import write_whole
+from labkit.files import reading, write_whole
 from labkit.model import VideoCVAE
+from labkit.model.memory import check_memory
 from labkit.training.history import HISTORY, TIMING, EpochRow
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+DELETE = "train into another folder, or delete it and train without --resume"
+LATER = ("clips", "threads")
+"""Fields of `Progress` that older checkpoints lack."""
 
 
 @dataclass
@@ -50,6 +54,25 @@ class Progress:
     displaced: torch.Tensor | None = None
     """the bytes of the best weights, while `model.safetensors` holds those of a training that ran
     out of time; None otherwise"""
+    clips: str = ""
+    """digest of the training clips (`setup.clips_digest`); empty in older checkpoints"""
+    threads: int = 0
+    """CPU threads of the training; 0 in older checkpoints, and where a GPU computed"""
+
+    def check(self) -> None:
+        """Raises ValueError for values of a damaged checkpoint."""
+        kinds = {"update": int, "best_psnr": float, "sums": dict, "summed": int}
+        kinds |= {"clips": str, "threads": int}
+        for name, kind in kinds.items():
+            if type(getattr(self, name)) is not kind:
+                raise ValueError(f"{name} is {getattr(self, name)!r:.40}")
+        if not (self.update >= self.summed >= 0 <= self.threads < 100000):
+            raise ValueError(f"update {self.update}, summed {self.summed}")
+        if math.isnan(self.best_psnr) or not all(type(x) is float for x in self.sums.values()):
+            raise ValueError("its figures are damaged")
+        shown = self.displaced
+        if shown is not None and (not torch.is_tensor(shown) or shown.dtype != torch.uint8):
+            raise ValueError("the displaced weights are damaged")
 
     def add(self, values: dict[str, float]) -> None:
         """Adds the figures of one more update."""
@@ -98,17 +121,15 @@ def load_progress(run: Path) -> tuple[dict[str, Any], Progress]:
         RunError: there is none, it is damaged, or another version of labkit wrote it.
     """
     state = load_checkpoint(run)
-    try:
-        values = {item.name: state.pop(item.name) for item in dataclasses.fields(Progress)}
+    with reading(run / CHECKPOINT, "not a checkpoint of a training", error=RunError, hint=DELETE):
+        # Fields that did not exist when an older checkpoint was written keep their defaults.
+        names = [item.name for item in dataclasses.fields(Progress)]
+        values = {name: state[name] for name in names if name in state or name not in LATER}
         values["rows"] = [EpochRow(**row) for row in values["rows"]]
         tensors = {name: state[name] for name in ("module", "average", "optimizer")}
-        return tensors, Progress(**values)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"a checkpoint of another version of labkit ({error})",
-            file=run / CHECKPOINT,
-            hint="resume with that version, or delete it and train without --resume",
-        ) from None
+        progress = Progress(**values)
+        progress.check()
+        return tensors, progress
 
 
 def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
@@ -127,15 +148,11 @@ def load_checkpoint(run: Path) -> dict[str, Any]:
     file = run / CHECKPOINT
     if not file.is_file():
         raise RunError("no checkpoint to resume from", file=run, hint="train without --resume")
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        first_line = str(error).partition("\n")[0]
-        raise RunError(
-            f"not a readable checkpoint: {first_line}",
-            file=file,
-            hint="delete it and train without --resume",
-        ) from None
+    with reading(file, "not a readable checkpoint", error=RunError, hint=DELETE):
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds {type(state).__name__}, not a table")
+        return state
 
 
 def save_model(model: VideoCVAE, file: Path) -> None:
@@ -159,22 +176,23 @@ def load_model(run: Path | str, device: str | torch.device = "cpu") -> tuple[Vid
     config = Config.load(run / CONFIG)
     file = run / WEIGHTS
     if not file.is_file():
+        if (run / CHECKPOINT).is_file():
+            what, hint = f"the run has a {CHECKPOINT} but no {WEIGHTS}", RESUME
+            raise RunError(what, file=run, hint=f"{hint} --out {shlex.quote(run.as_posix())}")
         raise RunError(f"the run has no {WEIGHTS}", file=run, hint="let it finish an epoch first")
+    check_memory(config.model, config.data.condition_size)
     model = VideoCVAE(config.model, config.data.condition_size)
-    try:
+    with reading(file, f"the weights do not fit {CONFIG}", error=RunError, hint=SAME):
         stored = _stored_shape(file)
         differing = differences(stored, _shape(model)) if stored else []
-        if not differing:
-            model.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        differing = [" ".join(str(error).split("\n")[:2])]
-    if differing:
-        raise RunError(
-            f"the weights do not fit {CONFIG}: {'; '.join(differing)}",
-            file=file,
-            hint="take both from the same run, and the version of labkit that made it",
-        )
+        if differing:
+            raise ValueError("; ".join(differing))
+        model.load_state_dict(load_file(file))
     return model.to(device).eval(), config
+
+
+RESUME = "to write the weights of its last update: labkit train --resume"
+SAME = "take both from the same run, and the version of labkit that made it"
 
 
 def _shape(model: VideoCVAE) -> dict[str, Any]:
@@ -188,5 +206,15 @@ def _stored_shape(file: Path) -> dict[str, Any]:
         stored = json.loads((opened.metadata() or {}).get("shape", "{}"))
     if stored:
         # An option that did not exist when the file was written had its default value.
-        stored["model"] = {**dataclasses.asdict(ModelConfig()), **stored["model"]}
+        stored["model"] = _with_defaults(dataclasses.asdict(ModelConfig()), stored["model"])
     return stored
+
+
+def _with_defaults(defaults: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """What is stored, and the defaults of what is not, at every depth."""
+    nested = {
+        name: _with_defaults(value, stored[name])
+        for name, value in defaults.items()
+        if isinstance(value, dict) and isinstance(stored.get(name), dict)
+    }
+    return {**defaults, **stored, **nested}

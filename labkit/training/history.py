@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from labkit.errors import RunError
-from labkit.files import write_whole
+from labkit.files import reading, write_whole
 
 HISTORY = "history.csv"
 TIMING = "timing.csv"
@@ -76,20 +77,40 @@ def read_history(run: Path | str) -> dict[str, np.ndarray]:
     file = Path(run) / HISTORY
     if not file.is_file():
         raise RunError(f"the run has no {HISTORY}", file=run, hint="let it finish an epoch first")
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
     names = [item.name for item in fields(EpochRow)]
+    what = f"not a training history with the columns {', '.join(names)}"
+    with reading(file, what, error=RunError, hint=AGAIN):
+        table = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+        header = next(table, [])
+        found: dict[str, list[float]] = {name: [] for name in names}
+        for row, values in enumerate(table, start=2):
+            line = dict(zip(header, values, strict=True)) | {
+                name: "" for name in LATER if name not in header
+            }
+            for name in names:
+                found[name].append(_number(line[name], name, row, file))
+    return {name: np.array(column) for name, column in found.items()}
+
+
+AGAIN = "labkit train --resume writes it anew from the run's checkpoint"
+
+
+def _text(file: Path) -> str:
+    """The text of a csv file that this module wrote; raises ValueError for more than 100 MB."""
+    if file.stat().st_size > 10**8:
+        raise ValueError("it is larger than 100 MB")
+    return file.read_text(encoding="utf-8")
+
+
+def _number(text: str, name: str, row: int, file: Path) -> float:
+    """A field of the history; empty is NaN. Raises RunError for what is not a finite number."""
     try:
-        return {
-            name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
-            if name not in LATER or all(name in row for row in rows)
-            else np.full(len(rows), np.nan)
-            for name in names
-        }
-    except (KeyError, TypeError, ValueError):
-        raise RunError(
-            f"not a training history; its columns should be {', '.join(names)}", file=file
-        ) from None
+        value = float(text) if text else math.nan
+    except ValueError:
+        value = math.inf
+    if math.isinf(value):
+        raise RunError(f"{name} is {text[:40]!r}, not a finite number", file=file, row=row)
+    return value
 
 
 class Timing:
@@ -137,8 +158,6 @@ def read_timing(run: Path | str) -> np.ndarray:
     file = Path(run) / TIMING
     if not file.is_file():
         raise RunError(f"the run has no {TIMING}", file=run, hint="let it finish an epoch first")
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            return np.array([float(row["seconds"]) for row in csv.DictReader(stream)])
-    except (KeyError, TypeError, ValueError):
-        raise RunError("not a timing; its columns should be epoch, seconds", file=file) from None
+    with reading(file, "not a timing with the columns epoch, seconds", error=RunError):
+        table = csv.DictReader(io.StringIO(_text(file), newline=""), strict=True)
+        return np.array([float(row["seconds"]) for row in table])

@@ -9,16 +9,21 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from labkit.data.dataset import Batch
+from labkit.errors import RunError, ShapeError, TrainingError
+from labkit.files import reading
 from labkit.training.checkpoint import (
+    CHECKPOINT,
+    DELETE,
     WEIGHTS,
     Progress,
     load_progress,
@@ -30,9 +35,10 @@ from labkit.training.events import Callback, EpochEnd, Update
 from labkit.training.history import EpochRow, Timing, write_history
 from labkit.training.loss_step import batch_losses
 from labkit.training.schedules import schedule_at
-from labkit.training.setup import TrainingSetup
+from labkit.training.setup import TrainingSetup, check_conditions
 from labkit.training.signals import SignalHandler, TrainingStopped
 from labkit.training.step_metrics import TERMS, StepMetrics
+from labkit.training.threads import choose_threads
 from labkit.training.validation import Validation, validate
 
 OUT_OF_TIME = -1
@@ -102,13 +108,36 @@ class TrainingLoop:
                 raise TrainingStopped(cause, self.update, self.run)
             return self._validate_as_it_stands() if cause else self.rows
 
-    def resume(self) -> None:
+    def resume(self, check: Callable[[Progress], None] | None = None) -> bool:
         """Continues from the run's checkpoint.
 
+        Args:
+            check: called with the checkpoint's progress before anything is changed; it may raise.
+        Returns:
+            whether the file of the best weights was missing, and was written from the checkpoint.
         Raises:
-            RunError: there is no checkpoint, or it is damaged.
+            RunError: there is no checkpoint, it is damaged, or it is of another model.
         """
-        state, self.progress = self.processes.of_first(lambda: load_progress(self.run))
+        state, progress = self.processes.of_first(lambda: load_progress(self.run))
+        if check is not None:
+            check(progress)
+        what = "the checkpoint does not fit the config"
+        with reading(self.run / CHECKPOINT, what, error=RunError, hint=DELETE):
+            self._load(state)
+        self.progress = progress
+        self._metrics.saved = self.update
+        missing = not (self.run / WEIGHTS).is_file() and bool(self.rows)
+        if self.processes.is_first:
+            restored = progress.displaced is not None
+            progress.restore(self.run)
+            self.timing.resume(len(self.rows))
+            write_history(self.run, self.rows)
+            if missing and not restored:
+                save_model(self.setup.validated_model, self.run / WEIGHTS)
+        return missing
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Takes the tensors of a checkpoint; raises where they do not fit the model."""
         model, average, optimizer = self.setup.model, self.setup.average, self.setup.optimizer
         model.load_state_dict(state["module"])
         if average is not None:
@@ -118,11 +147,11 @@ class TrainingLoop:
         ):
             group["fused"] = own["fused"]  # the machine decides that, not the checkpoint
         optimizer.load_state_dict(state["optimizer"])
-        self._metrics.saved = self.update
-        if self.processes.is_first:
-            self.progress.restore(self.run)
-            self.timing.resume(len(self.rows))
-            write_history(self.run, self.rows)
+        for weight, values in optimizer.state.items():
+            for name, value in values.items():
+                shape = torch.Size() if name == "step" else weight.shape
+                if not torch.is_tensor(value) or value.shape != shape:
+                    raise ValueError(f"{name} of the optimizer has another shape")
 
     # ------------------------------------------------------------------------- an epoch
 
@@ -151,6 +180,8 @@ class TrainingLoop:
             row = validation.on(row)
             # `not <=`: the first weights are saved even where the PSNR is NaN.
             if not validation.psnr <= self.progress.best_psnr:
+                if not (self.run / CHECKPOINT).exists():
+                    self._save()  # so weights are never without a checkpoint
                 self.progress.best_psnr = validation.psnr
                 # Before the checkpoint that counts on it: a run that is killed in between
                 # computes the same weights again.
@@ -185,7 +216,11 @@ class TrainingLoop:
         setup, schedule = self.setup, schedule_at(self.update, self.setup.config)
         for group in setup.optimizer.param_groups:
             group["lr"] = schedule["learning_rate"]
-        values = self.gradients(batch, schedule)
+        try:
+            values = self.gradients(batch, schedule)
+        except (TrainingError, ShapeError):
+            check_conditions(setup.clips)  # a fault of the data is reported as one
+            raise
         limit = self.config.gradient_clip or math.inf
         norm = nn.utils.clip_grad_norm_(setup.model.parameters(), limit)
         values = torch.cat([values, norm.detach().reshape(1)])
@@ -195,6 +230,26 @@ class TrainingLoop:
             setup.average.update_parameters(setup.model)
         self.progress.update += 1
         self._metrics.add(schedule, values)
+
+    def choose_threads(self) -> str:
+        """Sets the number of CPU threads with which the gradient of the next batch is faster: all
+        of torch's, or one. No weight, statistic or draw changes.
+
+        Returns:
+            what was measured, in words; empty where there was nothing to choose.
+        """
+        setup = self.setup
+        buffers = {name: value.clone() for name, value in setup.model.named_buffers()}
+        random_state = torch.get_rng_state()
+        batch = next(iter(setup.batches(range(self.update, self.update + 1))))
+        schedule = schedule_at(self.update, setup.config)
+        measured = choose_threads(partial(self.gradients, batch, schedule))
+        setup.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, value in setup.model.named_buffers():
+                value.copy_(buffers[name])
+        torch.set_rng_state(random_state)
+        return measured
 
     def gradients(self, batch: Batch, schedule: Mapping[str, float]) -> Float[Tensor, " terms"]:
         """Computes the gradient of the batch's loss, and leaves it in the model's parameters.
@@ -230,7 +285,12 @@ class TrainingLoop:
     def _read(self) -> None:
         """Reads the figures of the updates since the last reading, and reports them."""
         per_epoch, epochs = self.config.updates_per_epoch, self.config.epochs
-        for number, schedule, values in self._metrics.read(self.update):
+        try:
+            figures = list(self._metrics.read(self.update))
+        except TrainingError:
+            check_conditions(self.setup.clips)
+            raise
+        for number, schedule, values in figures:
             self.progress.add(values)
             update = Update(
                 number=number + 1,

@@ -37,7 +37,7 @@ def schedule_at(update: int, config: Config) -> dict[str, float]:
     }
 
 
-def kl_weight(epoch: float, epochs: int, config: KLConfig) -> float:
+def kl_weight(epoch: float, epochs: float, config: KLConfig) -> float:
     """The KL weight beta at an epoch, counted from 0.
 
     Monotonic annealing (Bowman et al. 2016) is one cycle over the whole training; cyclical
@@ -47,8 +47,13 @@ def kl_weight(epoch: float, epochs: int, config: KLConfig) -> float:
     Args:
         epoch: the epoch, or a point within it.
         epochs: length of the whole training.
-        config: kind, maximum, cycles, ratio and the shape of a ramp.
+        config: kind, wait, maximum, cycles, ratio and the shape of a ramp.
     """
+    # 0) beta is 0 while the schedule waits, which then takes the rest of the training
+    waited = config.wait * epochs
+    if epoch < waited:
+        return 0.0
+    epoch, epochs = epoch - waited, epochs - waited
     # 1) no annealing
     if config.schedule == "constant":
         return config.max_weight

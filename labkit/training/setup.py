@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -13,8 +17,11 @@ from labkit.cores import usable_cores
 from labkit.data.dataset import Batch, ClipDataset, with_columns
 from labkit.data.gpu_cache import GPUCache, fits
 from labkit.data.loader import BatchLoader
-from labkit.errors import ConfigError, DataError
+from labkit.errors import ConfigError, DataError, RunError
+from labkit.fields import differences
 from labkit.model import VideoCVAE
+from labkit.model.memory import check_memory
+from labkit.training.checkpoint import load_model
 from labkit.training.data_order import UpdateSampler, seed_of
 from labkit.training.device import Acceleration
 from labkit.training.distributed import Processes
@@ -30,6 +37,7 @@ class TrainingSetup:
         *,
         acceleration: Acceleration | None = None,
         processes: Processes | None = None,
+        init_from: Path | None = None,
     ) -> None:
         """
         Args:
@@ -37,7 +45,10 @@ class TrainingSetup:
             device: where to compute.
             acceleration: how; None is what the config says for that device.
             processes: those that share the batches; None is this one alone.
+            init_from: folder of a run whose weights are the first ones; None draws them at random.
+                The statistics that normalise the condition come with them.
         Raises:
+            RunError: there are no such weights, or they are of another model.
             DataError: the data set cannot be read, or lacks what the config asks for.
             ConfigError: the batch cannot be divided among the processes and parts.
         """
@@ -52,10 +63,15 @@ class TrainingSetup:
         for clips in (self.clips, self.validation):
             _check_size(clips, config)
         torch.manual_seed(seed_of(config.seed, "weights", 0))
+        # Weights, gradients, Adam's two means, and the moving average where there is one.
+        copies = 5 if config.training.ema_decay else 4
+        check_memory(config.model, config.data.condition_size, device, copies)
         self.model: VideoCVAE = VideoCVAE(config.model, config.data.condition_size)
         if config.model.normalise_condition:
             mean, std = self.clips.condition_statistics()
             self.model.set_condition_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+        if init_from is not None:
+            self._load(init_from)
         joint = device.type == "cuda" and self.processes.world > 1
         if joint:
             # Batch norm over the joint batch; torch has none for CPUs.
@@ -87,6 +103,23 @@ class TrainingSetup:
         """The model that is validated and saved for use: the moving average where there is one."""
         return self.model if self.average is None else self.average.module
 
+    def _load(self, run: Path) -> None:
+        """Takes the weights of another run."""
+        model, config = load_model(run)
+        differing = differences(
+            dataclasses.asdict(config.model), dataclasses.asdict(self.config.model)
+        )
+        if config.data.condition_size != self.config.data.condition_size:
+            sizes = (config.data.condition_size, self.config.data.condition_size)
+            differing.append("condition size: {} -> {}".format(*sizes))
+        if differing:
+            raise RunError(
+                f"its weights are of another model: {'; '.join(differing)}",
+                file=run,
+                hint="give the same model settings",
+            )
+        self.model.load_state_dict(model.state_dict())
+
     def _reader(self) -> tuple[GPUCache | None, BatchLoader | None]:
         """The clips in the GPU's memory, or the loader that reads them."""
         training, cuda = self.config.training, self.device.type == "cuda"
@@ -115,17 +148,50 @@ class TrainingSetup:
         return self._loader
 
 
+DIGESTED = 64
+"""number of windows whose frames and conditions go into `clips_digest`"""
+
+
+def clips_digest(clips: ClipDataset) -> str:
+    """A digest of a data set: the number of its clips and windows, and the frames and conditions of
+    some windows, evenly spread. Clips that were only moved have the same digest."""
+    places = np.linspace(0, len(clips) - 1, min(DIGESTED, len(clips))).astype(np.int64)
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{clips.n_clips} {len(clips)} {clips.n_frames}".encode())
+    for place in places:
+        batch = clips.batch([int(place)])
+        digest.update(batch.frames.numpy().tobytes())
+        digest.update(np.ascontiguousarray(batch.condition.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def check_conditions(clips: ClipDataset) -> None:
+    """Raises DataError for the first action or position that is not a finite number."""
+    for number in range(clips.n_clips):
+        condition = clips.clip_condition(number)  # (T, C)
+        wrong = np.argwhere(~np.isfinite(condition))
+        if len(wrong):
+            row, column = (int(each) for each in wrong[0])
+            raise DataError(
+                f"clip {number} of {clips.split}: column {column + 1} of the condition is "
+                f"{condition[row, column]} in frame {row}",
+                file=clips.root,
+                row=row + 1,
+                hint="labkit data check names all such clips; --fix OUT writes a copy without them",
+            )
+
+
 def _check_size(clips: ClipDataset, config: Config) -> None:
     """Raises DataError where the clips have another frame size than the model."""
     height, width = clips.frame_size
     side = config.model.frame_size
     if (height, width) != (side, side):
-        raise DataError(
-            f"frames of {clips.split} are {width}x{height}, the model's {side}x{side}",
-            file=clips.root,
-            hint="set --model.frame-size, or make a copy of another size with "
-            "`labkit data check ROOT --fix OUT --resize`",
-        )
+        hint = "make a copy with `labkit data check ROOT --fix OUT --resize`: the middle square of "
+        hint += "each frame, scaled to 64x64"
+        if height == width and height % 16 == 0 and 32 <= height <= 128:
+            hint = f"set --model.frame-size {height}, or {hint}"
+        what = f"frames of {clips.split} are {width}x{height}, the model's {side}x{side}"
+        raise DataError(what, file=clips.root, hint=hint)
 
 
 def _check_batch_norm(config: Config, count: int, joint: bool) -> None:

@@ -5,6 +5,9 @@ tensorboard --logdir runs
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,7 @@ from jaxtyping import UInt8
 
 from labkit.errors import LabkitError
 from labkit.training.events import EpochEnd, Examples, Update
+from labkit.training.progress_bar import say
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -41,10 +45,11 @@ class TensorBoard:
     A resumed training removes from the curves what was written after its checkpoint.
     """
 
-    def __init__(self, run: Path | str) -> None:
+    def __init__(self, run: Path | str, say: Callable[[str], None] = say) -> None:
         """
         Args:
             run: the run's folder; the events go into `tensorboard/` there.
+            say: receives a line where the events can no longer be written.
         Raises:
             LabkitError: TensorBoard is not installed.
         """
@@ -57,23 +62,70 @@ class TensorBoard:
             ) from None
         self.folder = Path(run) / FOLDER
         self.writer: SummaryWriter | None = None
+        self.say, self.failed = say, False
+        self._hook: Any = None
 
     def on_update(self, update: Update) -> None:
         """Opens the file at the first update, and writes the losses of every tenth update."""
-        if self.writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(self.folder), purge_step=update.number)
-        if update.number % EVERY == 0:
-            for name in ("loss", "gradient_norm"):
-                if name in update.values:
-                    self.writer.add_scalar(f"update/{name}", update.values[name], update.number)
+        if self.failed:
+            return
+        with self._going_on():
+            if self.writer is None:
+                self._open(update.number)
+            if update.number % EVERY == 0:
+                for name in ("loss", "gradient_norm"):
+                    if name in update.values:
+                        self._writer.add_scalar(
+                            f"update/{name}", update.values[name], update.number
+                        )
 
     def on_epoch(self, epoch_end: EpochEnd) -> None:
         """Writes the epoch."""
-        writer, step = self.writer, epoch_end.row.updates
-        if writer is None:
+        if self.writer is None:
             return
+        with self._going_on():
+            self._write(epoch_end)
+            self.writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._going_on():
+            writer, self.writer = self.writer, None
+            if writer is not None:
+                writer.close()
+        if self._hook is not None:
+            threading.excepthook, self._hook = self._hook, None
+
+    @property
+    def _writer(self) -> SummaryWriter:
+        assert self.writer is not None
+        return self.writer
+
+    def _open(self, first: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._hook, threading.excepthook = threading.excepthook, self._thread_failed
+        self.writer = SummaryWriter(str(self.folder), purge_step=first)
+
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """TensorBoard writes in a thread, whose OSError comes to the next call here as well."""
+        if not isinstance(failure.exc_value, OSError) and self._hook is not None:
+            self._hook(failure)
+
+    @contextlib.contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """A context in which a file that cannot be written ends the curves, not the training."""
+        try:
+            yield
+        except OSError as error:
+            self.failed, self.writer = True, None
+            self.say(
+                f"{self.folder}: cannot be written: {error.strerror or error}; the training goes "
+                "on without curves for TensorBoard"
+            )
+
+    def _write(self, epoch_end: EpochEnd) -> None:
+        writer, step = self._writer, epoch_end.row.updates
         row: dict[str, Any] = vars(epoch_end.row)
         for name, tag in EPOCH_TAGS.items():
             if row[name] is not None:
@@ -85,13 +137,6 @@ class TensorBoard:
         if epoch_end.examples is not None:
             for number, picture in enumerate(strips(epoch_end.examples)):
                 writer.add_image(f"validation/clip_{number}", picture, step, dataformats="HWC")
-        writer.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
 
 
 EVERY = 10
