@@ -121,7 +121,7 @@ class Experiment:
             cores=usable_cores(),
             evaluation=EvaluationOptions(self.protocol, self.clips, self.samples, networks),  # type: ignore[arg-type]
             progress=self.progress,
-            tell=lambda line: print(line, flush=True),
+            report=lambda line: print(line, flush=True),
         )
         _print(outcome.comparison, outcome.page)
         for name, fault in outcome.failed.items():

@@ -22,16 +22,20 @@ class Evaluate:
     the prior's mean, and the posterior's reconstruction, which sees its target. Also by region, if
     the clips have region labels.
 
-    Protocols: frame (2 -> 10 frames, one sample, PSNR over all pixels and channels), course (the
-    same for the first 12 frames, PSNR per channel: the coursework's grade), long (2 -> 28),
-    best-of-N (the best of N samples, chosen with the true frames), svg (2 -> 28, best of 100, for
-    models without actions).
+    Protocols: frame (the run's own window, 2 -> 10 in all presets; one sample, PSNR over all pixels
+    and channels), course (2 -> 10, the first 12 frames, PSNR per channel: the coursework's grade),
+    long (2 -> 28), videogpt (1 -> 15), best-of-N (the run's own window, the best of N samples,
+    chosen with the true frames), svg (2 -> 28, best of 100, for models without actions).
     """
 
     folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """folder of the run"""
     protocol: Annotated[str, arg(metavar="NAME")] = "frame"
-    """frame, course, long, svg, or best-of-N with N from 2 to 100"""
+    """frame, course, long, svg, videogpt, or best-of-N with N from 2 to 100"""
+    n_past: Annotated[int | None, arg(metavar="N")] = None
+    """context frames; those of the protocol if left out"""
+    n_future: Annotated[int | None, arg(metavar="N")] = None
+    """frames to predict; those of the protocol if left out"""
     split: str = "test"
     """split to evaluate"""
     clips: Annotated[int | None, arg(metavar="N")] = None
@@ -43,6 +47,10 @@ class Evaluate:
     svg have their own number"""
     lpips: Literal["alex", "vgg", "both", "none"] = "alex"
     """network of LPIPS; vgg is slow on a CPU"""
+    positions: Literal["measured", "integrated"] = "measured"
+    """end-effector positions at predicted steps: as measured, or added up from the actions"""
+    i3d: Annotated[Path | None, arg(metavar="FILE")] = None
+    """the network of FVD; if left out, that of LABKIT_I3D or of torch's cache, if there is one"""
     data: Annotated[Path | None, arg(metavar="ROOT")] = None
     """folder of another data set; the run's own if left out"""
     device: Device = None
@@ -68,6 +76,10 @@ class Evaluate:
             self.samples,
             {"both": ("alex", "vgg"), "none": ()}.get(self.lpips, (self.lpips,)),  # type: ignore[arg-type]
             device=use(self.device, self.threads),
+            n_past=self.n_past,
+            n_future=self.n_future,
+            positions=self.positions,
+            i3d=self.i3d,
         )
         print(_wrapped(f"{evaluation.protocol[0].upper()}{evaluation.protocol[1:]}."))
         for table in tables_of(evaluation, steps=["psnr"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from labkit.data.clip import Clip
 from labkit.data.dataset import Batch, ClipDataset
 from labkit.data.layout import canonical_split
 from labkit.data.pack import is_pack, open_pack
-from labkit.data.simulator import SPLIT_OFFSETS, manifest_seed, simulate_clip
+from labkit.data.simulator import SPLIT_OFFSETS, SimulatedWorld, manifest_seed, simulate_clip
 from labkit.evaluation.gripper import (
     arm_pixels,
     backdrop,
@@ -48,6 +49,10 @@ class ClipSimulator:
         if again.positions is None or stored.positions is None:
             return None
         return simulator if np.allclose(again.positions, stored.positions, atol=1e-4) else None
+
+    def next_position(self, size: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """The simulator's rule (position, action) -> expected position one frame later, in m."""
+        return SimulatedWorld(self.seed, self.first, size).expected
 
     def clip(self, number: int, actions: np.ndarray, since: int, length: int, size: int) -> Clip:
         """Clip `number` of the split, with these actions from row `since` on."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,24 +17,37 @@ from labkit.data.dataset import Batch, ClipDataset
 from labkit.errors import LabkitError
 from labkit.evaluation.evaluation import Evaluation
 from labkit.evaluation.metrics import Metric
+from labkit.evaluation.positions import NextPosition, integrated, next_position_of
 from labkit.evaluation.protocol import (
+    Positions,
     Protocol,
     batches,
     find_protocol,
     fitted,
+    is_bair_test,
     sentence,
 )
 from labkit.evaluation.regions import RegionScores, region_sums
 from labkit.evaluation.sampling import Sampler, predicted
 from labkit.evaluation.scoring import Scored, Scorer
+from labkit.evaluation.video_distance import VideoFeatures, frechet_distance
 from labkit.frames import to_uint8
 from labkit.model import VideoCVAE
 
-PREDICTORS = ("prediction", "one_sample", "repeat_last", "prior_mean", "posterior")
+PREDICTORS = (
+    "prediction",
+    "one_sample",
+    "integrated_positions",
+    "repeat_last",
+    "prior_mean",
+    "posterior",
+)
 """What is scored:
 
 - prediction: one sample from the prior; in a best-of-N, the best of N samples
 - one_sample: in a best-of-N, the first sample
+- integrated_positions: the first sample, with the positions at predicted steps added up from the
+  actions instead of measured (`labkit.evaluation.positions`)
 - repeat_last: the last context frame repeated, the baseline
 - prior_mean: the prediction with z at the prior's mean
 - posterior: the posterior's reconstruction, which sees its target and is not a prediction"""
@@ -50,7 +64,10 @@ def evaluate(
     batch_size: int = 32,
     at_once: int = 64,
     keep: int = 4,
+    positions: Positions = "measured",
+    compare_positions: bool = False,
     perceptual: Mapping[str, Metric] | None = None,
+    fvd: VideoFeatures | None = None,
     made_with: Mapping[str, str] | None = None,
     notes: tuple[str, ...] = (),
     progress: bool = True,
@@ -70,7 +87,12 @@ def evaluate(
         batch_size: windows predicted together.
         at_once: sequences predicted together where there are samples; it bounds the memory.
         keep: number of clips whose frames are stored as examples.
+        positions: where the end-effector positions in the conditions of predicted steps come from,
+            if the condition has any.
+        compare_positions: with measured positions, score "integrated_positions" too.
         perceptual: further metrics by name, such as {"lpips_alex": Lpips("alex")}.
+        fvd: the network of the Frechet video distance between the true clips and one sample of
+            each, context frames included; None leaves it out.
         made_with: digests of the run's weights and config, stored with the figures.
         notes: sentences stored with the figures.
         progress: show a bar.
@@ -89,16 +111,27 @@ def evaluate(
     size = max(1, min(batch_size, 4 * at_once // drawn))
     sampler, scorer = Sampler(model, seed, at_once), Scorer(used, perceptual or {})
     collected = _Figures(used, sampler, scorer, drawn, keep)
+    collected.features = fvd
+    if dataset.condition == "action+position" and (compare_positions or positions != "measured"):
+        collected.rule, collected.positions = next_position_of(dataset), positions
+    if positions == "integrated" and collected.rule is None:
+        raise LabkitError(
+            "positions cannot be added up from the actions: the condition has no positions, or its "
+            "columns are not BAIR's",
+            file=dataset.root,
+            hint="leave --positions out",
+        )
     bar = tqdm(total=count, disable=not progress, unit="clip", desc=f"evaluating, {used.name}")
     with bar, torch.inference_mode():
         for numbers, batch in batches(dataset, count, size):
             collected.add(batch, [dataset.clip_of(number) for number in numbers], device)
             bar.update(len(numbers))
     return collected.result(
-        sentence(used, dataset, count, model.config.condition_at),
+        sentence(used, dataset, count, model.config.condition_at, positions),
         seed=seed,
         made_with=dict(made_with or {}),
         notes=notes,
+        bair_test=count == len(dataset) and is_bair_test(dataset),
     )
 
 
@@ -110,6 +143,9 @@ class _Figures:
     ) -> None:
         self.protocol, self.sampler, self.scorer = used, sampler, scorer
         self.samples, self.missing = samples, keep
+        self.positions: Positions = "measured"
+        self.rule: NextPosition | None = None
+        self.features: VideoFeatures | None = None
         self.parts: dict[tuple[str, ...], list[np.ndarray]] = defaultdict(list)
 
     def add(self, batch: Batch, windows: list[tuple[int, int]], device: str | torch.device) -> None:
@@ -120,9 +156,23 @@ class _Figures:
         n_past = self.protocol.n_past
         truth, labels = batch.frames[:, n_past:], batch.labels
         labels = None if labels is None else labels[:, n_past:]
+        expected = None
+        if self.rule is not None:
+            expected = integrated(batch.condition, n_past, self.rule)
+        if self.positions == "integrated" and expected is not None:
+            batch, expected = replace(batch, condition=expected), None
         drawn = self.sampler.draw(batch, n_past, windows, self.samples, self.scorer)
         films = {**self._references(batch, windows), "prediction": drawn.first}
+        if expected is not None:
+            noise = self.sampler.noise(windows, range(1), batch.frames.shape[1] - 1)
+            films["integrated_positions"] = predicted(
+                self.sampler.model, batch.frames, expected, n_past, noise=noise
+            )
         scored = {name: self.scorer(frames, truth, labels) for name, frames in films.items()}
+        if self.features is not None:
+            context = batch.frames[:, :n_past]
+            for name, film in (("truth", truth), ("prediction", drawn.first)):
+                self._put(("features", name), self.features(torch.cat([context, film], dim=1)))
         if drawn.scored is not None:
             scored["one_sample"], scored["prediction"] = scored["prediction"], drawn.scored.best()
             films["prediction"] = drawn.best
@@ -189,6 +239,7 @@ class _Figures:
             clip_numbers=tables["clips"][:, 0],
             starts=tables["clips"][:, 1],
             examples=tables["example"],
+            fvd=None if self.features is None else frechet_distance(*tables["features"].values()),
             **more,  # type: ignore[arg-type]
         )
 

@@ -6,6 +6,9 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from labkit.errors import RunError
+from labkit.data.layout.plain_files import read_plain
+from labkit.errors import DataError, RunError
 from labkit.evaluation.bootstrap import LEVEL, Interval, Resamples
 from labkit.evaluation.regions import REGIONS, RegionScores
 from labkit.fields import flattened
@@ -70,6 +74,10 @@ class Evaluation:
     """digests of the run's config and weights: "config", "weights" """
     notes: tuple[str, ...] = ()
     """what could not be measured, and how it can be"""
+    fvd: float | None = None
+    """Frechet video distance of one sample of each clip; None if it was not measured"""
+    bair_test: bool = False
+    """whether these are all clips of BAIR's test split, for which the course gives points"""
     report: Path | None = field(default=None, compare=False)
     """the page that was written of it; not stored"""
 
@@ -114,6 +122,8 @@ class Evaluation:
             "seed": self.seed,
             "made_with": self.made_with,
             "notes": list(self.notes),
+            "fvd": self.fvd,
+            "bair_test": self.bair_test,
             "intervals": f"percentile bootstrap over clips, {LEVEL:.0%}",
             **{
                 metric: {
@@ -178,26 +188,56 @@ class Evaluation:
         """
         file = Path(file)
         try:
-            summary = json.loads(file.read_text(encoding="utf-8"))
-            data = file.with_suffix(".npz").read_bytes()
+            summary = json.loads(read_plain(file, _MOST_BYTES))
+            if not isinstance(summary, dict):
+                raise ValueError(f"a table of figures is expected, not a {type(summary).__name__}")
             if summary.get("format") != FORMAT:
                 raise ValueError("of an older labkit")
+            data = read_plain(file.with_suffix(".npz"), _MOST_BYTES)
             if hashlib.sha256(data).hexdigest() != summary["arrays"]:
                 raise ValueError(f"{file.with_suffix('.npz').name} is of another evaluation")
-            with np.load(io.BytesIO(data)) as arrays:
-                tables = _nested({name: arrays[name] for name in arrays.files})
-            regions = tables.pop("regions", None)
+            values = {"deviation": None, "regions": None, **_nested(_read_arrays(data))}
+            values |= {name: summary[name] for name in _PLAIN}
+            values["notes"] = tuple(summary["notes"])
+            values["fvd"] = summary.get("fvd")
+            values["bair_test"] = summary.get("bair_test", False) is True
+            _check(values)
+            regions = values.pop("regions")
             return Evaluation(
-                **{name: summary[name] for name in _PLAIN},
-                notes=tuple(summary["notes"]),
-                regions=None if regions is None else RegionScores(**regions),
-                **{"deviation": None, **tables},
+                regions=None if regions is None else RegionScores(**regions), **values
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(
-                f"no readable evaluation: {error}", file=file, hint="run labkit evaluate"
-            ) from None
+        except DataError as error:  # a file that cannot be read
+            what = error.what
+        except RecursionError:
+            what = "it is nested too deeply"
+        except MemoryError:
+            what = "its arrays do not fit into memory"
+        except _DAMAGED as error:
+            reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+            what = reason.partition("\n")[0]
+        raise RunError(
+            f"no readable evaluation: {what}", file=file, hint="run labkit evaluate"
+        ) from None
 
+
+_MOST_BYTES = 2**31
+"""largest file that is read: 2 GB"""
+
+_DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    SyntaxError,
+)
+"""what json, zipfile and numpy raise for damaged files"""
 
 _PLAIN = ("protocol", "name", "n_past", "best_of", "seed", "made_with")
 
@@ -251,3 +291,75 @@ def _nested(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
             place = place.setdefault(word, {})
         place[last] = values
     return tables
+
+
+def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file. Their headers are compared with the sizes of their data first: a
+    damaged header could claim more memory than there is.
+
+    Raises:
+        ValueError and others of `_DAMAGED`: the file is damaged.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(info.file_size for info in archive.infolist()) > _MOST_BYTES:
+            raise ValueError("its arrays are larger than 2 GB")
+        for info in archive.infolist():
+            with archive.open(info) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = np.lib.format.read_array_header_1_0
+                if version != (1, 0):
+                    read = np.lib.format.read_array_header_2_0
+                shape, _, kind = read(stream)
+            if math.prod(shape) * kind.itemsize > info.file_size:
+                raise ValueError(f"{info.filename} is smaller than its header says")
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _check(values: dict[str, Any]) -> None:
+    """Checks the values that an Evaluation is made of, with `regions` as a dictionary.
+
+    Raises:
+        ValueError and others of `_DAMAGED`: values have the wrong type, or arrays do not fit
+            together.
+    """
+    for name in values:
+        if name not in {item.name for item in dataclasses.fields(Evaluation)} - {"report"}:
+            raise ValueError(f"unknown values {name!r}")
+    made_with = values["made_with"]
+    texts = [values["protocol"], values["name"], *values["notes"]]
+    texts += [*made_with, *made_with.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a text is expected for protocol, name, notes and made_with")
+    for name, least in (("n_past", 1), ("best_of", 1), ("seed", 0)):
+        if type(values[name]) is not int or values[name] < least:
+            raise ValueError(f"{name} is {values[name]!r}")
+    fvd = values["fvd"]
+    if fvd is not None and not (type(fvd) in (int, float) and math.isfinite(fvd)):
+        raise ValueError(f"fvd is {fvd!r}")
+    shape, clips = values["scores"]["psnr"]["prediction"].shape, len(values["clip_ids"])
+    scores = flattened(values["scores"])
+    if values["deviation"] is not None:
+        scores["deviation"] = values["deviation"]
+    for name, array in scores.items():
+        if array.shape != shape or array.ndim != 2 or array.dtype.kind != "f":
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, not floats {shape}")
+    numbers = (values["clip_numbers"], values["starts"])
+    per_clip = (values["clip_ids"], *numbers)
+    if any(array.shape != (clips,) for array in per_clip) or shape[0] != clips or not clips:
+        raise ValueError("its arrays are not of the same clips")
+    if any(array.dtype.kind != "i" for array in numbers):
+        raise ValueError("clip_numbers or starts are not whole numbers")
+    samples = values["samples_psnr"]
+    if samples.ndim != 2 or len(samples) != clips or samples.dtype.kind != "f":
+        raise ValueError("samples_psnr is not of the same clips")
+    if values["regions"] is not None:
+        known = {item.name for item in dataclasses.fields(RegionScores)}
+        for name, array in flattened(values["regions"]).items():
+            if name.partition(".")[0] not in known or array.dtype.kind != "f":
+                raise ValueError(f"unknown values regions.{name}")
+            if array.shape != (*shape, len(REGIONS)):
+                raise ValueError("the regions are not of the same clips")
+    for array in (values["examples"][name] for name in ("truth", "prediction", "posterior")):
+        if array.dtype != np.uint8 or array.ndim != 5:
+            raise ValueError("the examples are not frames")

@@ -6,6 +6,7 @@ meaning, and a sentence that stands with every figure.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from labkit.data.dataset import Batch, ClipDataset
+from labkit.data.layout import canonical_split
 from labkit.errors import LabkitError
 from labkit.evaluation.metrics import psnr
 from labkit.model import VideoCVAE
@@ -198,6 +200,15 @@ def sentence(
         f"{Path(dataset.root).name}; {averaged}, {ssim[protocol.ssim]}, then averaged over frames "
         "and clips"
     )
+
+
+def is_bair_test(dataset: ClipDataset) -> bool:
+    """Whether the clips are BAIR's test split, by the names that the data set's authors gave them:
+    traj_0_to_255.tfrecords."""
+    if canonical_split(dataset.split) != "test" or dataset.has_labels:
+        return False
+    names = [dataset.clip(number).name for number in (0, dataset.n_clips - 1)]
+    return all(re.search(r"traj_\d+_to_\d+", name) for name in names)
 
 
 GRADES = ((25.0, 100), (24.0, 90), (23.0, 80), (22.0, 70), (21.0, 60), (20.0, 50))

@@ -43,7 +43,7 @@ def run_experiment(
     cores: int = 1,
     evaluation: EvaluationOptions | None = None,
     progress: bool = True,
-    tell: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains every arm of a question with every seed, evaluates all in the same way, and writes
     the page.
@@ -61,7 +61,7 @@ def run_experiment(
         cores: of the machine.
         evaluation: how all are evaluated; None takes the defaults.
         progress: show a bar.
-        tell: given a line at each step.
+        report: given a line at each step.
     Raises:
         LabkitError: an unknown question or protocol, settings that do not fit together, or fewer
             than two arms could be trained.
@@ -77,12 +77,14 @@ def run_experiment(
         with FileLock(out / ".lock", timeout=0):
             done = sum(job.is_done() for job in jobs)
             finished = f", {done} of which are done" if done else ""
-            tell(
+            report(
                 f"{QUESTIONS[question].text} {len(jobs)} trainings of {jobs[0].updates} "
                 f"updates{finished}; {at_once} at once, {_counted(threads, 'thread')} each, "
                 f"in {out}"
             )
-            failed = carry_out(jobs, at_once=at_once, threads=threads, progress=progress, tell=tell)
+            failed = carry_out(
+                jobs, at_once=at_once, threads=threads, progress=progress, report=report
+            )
     except Timeout:
         raise RunError(
             "another experiment is running in this folder", file=out, hint="wait until it ends"

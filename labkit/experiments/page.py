@@ -107,9 +107,7 @@ def _numbers(comparison: Comparison) -> dict[str, Any]:
                 **{m: _estimate(comparison.mean(arm, m)) for m in comparison.metrics},
                 "each_psnr": [round(float(v), 4) for v in comparison.each_seed(arm)],
                 "seeds": [run.seed for run in runs],
-                "last_kl": [
-                    None if np.isnan(v) else float(v) for v in comparison.last(arm, "kl")
-                ],
+                "last_kl": [None if np.isnan(v) else float(v) for v in comparison.last(arm, "kl")],
                 "posterior_gain": _estimate(comparison.posterior_gain(arm)),
             }
             for arm, runs in comparison.arms.items()

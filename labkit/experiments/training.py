@@ -118,7 +118,7 @@ def carry_out(
     at_once: int,
     threads: int,
     progress: bool = True,
-    tell: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> dict[Job, str]:
     """Trains and evaluates what is not done yet.
 
@@ -127,7 +127,7 @@ def carry_out(
         at_once: number of trainings at a time.
         threads: of each.
         progress: show a bar over all updates.
-        tell: given a line for each job that is done or has failed.
+        report: given a line for each job that is done or has failed.
     Returns:
         the error of each job that failed. The others are done.
     Raises:
@@ -156,7 +156,7 @@ def carry_out(
                     if fault is not None:
                         failed[job] = fault
                     bar.clear()
-                    tell(f"{job.name}: {'done' if fault is None else f'failed: {fault}'}")
+                    report(f"{job.name}: {'done' if fault is None else f'failed: {fault}'}")
                 bar.update(sum(min(job.updates, job.updates_done()) for job in jobs) - bar.n)
         finally:
             _end(list(running))
@@ -232,12 +232,12 @@ def _work_on(job: Job, threads: int, place: int, log: TextIO) -> int:
     if gpus:
         torch.cuda.set_device(place % gpus)
 
-    def tell(line: object) -> None:
+    def report(line: object) -> None:
         print(" ".join(str(line).split()), file=log, flush=True)
 
     try:
         if not job.is_trained():
-            train(job.config, job.folder, resume=True, progress=False, device=device, tell=tell)
+            train(job.config, job.folder, resume=True, progress=False, device=device, report=report)
         if not job.is_evaluated():
             options = job.evaluation
             evaluate_run(
@@ -248,12 +248,13 @@ def _work_on(job: Job, threads: int, place: int, log: TextIO) -> int:
                 samples=options.samples,
                 lpips=options.lpips,
                 views=False,
+                fvd=False,
             )
     except LabkitError as error:
-        tell(error)
+        report(error)
         return 2
     except KeyboardInterrupt as stop:
-        tell(stop)
+        report(stop)
         return getattr(stop, "code", 130)
     return 0
 

@@ -18,7 +18,8 @@ from labkit.errors import DataError, LabkitError
 from labkit.evaluation import Evaluation, Protocol, evaluate, find_protocol
 from labkit.evaluation.metrics import Metric
 from labkit.evaluation.perceptual import Lpips, Network
-from labkit.evaluation.protocol import with_window
+from labkit.evaluation.protocol import Positions, with_window
+from labkit.evaluation.video_distance import VideoFeatures
 from labkit.reporting.run_files import Selection, evaluation_file, report_file
 from labkit.reporting.run_views import write_views
 from labkit.training import load_model
@@ -39,6 +40,9 @@ def evaluate_run(
     n_past: int | None = None,
     n_future: int | None = None,
     device: str | None = None,
+    positions: Positions = "measured",
+    fvd: bool = True,
+    i3d: Path | str | None = None,
 ) -> Evaluation:
     """Evaluates a run on a split and writes `evaluation.json`, `figures/`, `gifs/`, `report.html`.
     Every choice that is not the default is part of these names (`Selection`): a part never
@@ -59,6 +63,12 @@ def evaluate_run(
         n_past, n_future: another window than the protocol's, or for `frame` and best-of-N another
             than the run's own.
         device: where to compute; None takes a GPU if there is one.
+        positions: end-effector positions in the conditions of predicted steps, for runs that use
+            them: as measured, or added up from the actions. With measured ones the prediction is
+            also scored with those added up.
+        fvd: measure the Frechet video distance. Where its network's weights are not at hand, a note
+            says so, and how to get them.
+        i3d: the file of that network; None takes the one in LABKIT_I3D or in torch's cache.
     Raises:
         RunError: the run is not there, or has no weights yet.
         DataError: the data set or the split is not there, or does not fit the run or the protocol.
@@ -79,8 +89,10 @@ def evaluate_run(
         None if clips is None or clips >= len(dataset) else clips,
         windows == "all",
         None if used == default else (used.n_past, used.n_future),
+        positions == "integrated",
     )
     perceptual, notes = _perceptual(lpips, device)
+    features, note = _video_features(i3d, used, len(dataset), device) if fvd else (None, ())
     evaluation = evaluate(
         model,
         dataset,
@@ -88,12 +100,15 @@ def evaluate_run(
         samples=samples,
         seed=config.seed,
         clips=clips,
+        positions=positions,
+        compare_positions=True,
         perceptual=perceptual,
         made_with={
             "config": _digest(json.dumps(config.to_dict(), sort_keys=True).encode()),
             "weights": _digest((run / WEIGHTS).read_bytes()),
         },
-        notes=notes,
+        notes=(*notes, *note),
+        fvd=features,
         progress=progress,
         device=device,
     )
@@ -104,12 +119,14 @@ def evaluate_run(
     words += ["--protocol", protocol] if protocol != "frame" else []
     words += ["--n-past", str(n_past)] if n_past is not None else []
     words += ["--n-future", str(n_future)] if n_future is not None else []
+    words += ["--positions", positions] if positions != "measured" else []
     words += ["--split", split] if split != "test" else []
     words += ["--clips", str(clips)] if clips is not None else []
     words += ["--windows", windows] if windows != "first" else []
     words += ["--samples", str(samples)] if samples != 5 else []
     networks = "both" if len(lpips) > 1 else (*lpips, "none")[0]
     words += ["--lpips", networks] if networks != "alex" else []
+    words += ["--i3d", str(i3d)] if i3d is not None else []
     words += ["--data", str(data)] if data is not None else []
     write_views(run, evaluation, config, selection, shlex.join(words))
     return replace(evaluation, report=report_file(run, selection))
@@ -129,7 +146,7 @@ def _dataset(
             positions.
     """
     clips = ClipDataset(root, split, n_past=1, n_future=1, condition="none", labels=False)
-    length, needed = len(clips.clip(0).frames), protocol.n_past + protocol.n_future
+    length, needed = int(clips.lengths.max()), protocol.n_past + protocol.n_future
     if needed > length:
         raise DataError(
             f"protocol {protocol.name} needs clips of {needed} frames ({protocol.n_past} -> "
@@ -167,6 +184,22 @@ def _perceptual(
             # Without the file's place: a report is shown to others.
             notes.append(f"{error.what} ({error.hint}).")
     return found, tuple(notes)
+
+
+def _video_features(
+    file: Path | str | None, protocol: Protocol, clips: int, device: str
+) -> tuple[VideoFeatures | None, tuple[str, ...]]:
+    """The network of FVD if it is at hand and fits; else None and a sentence."""
+    frames = protocol.n_past + protocol.n_future
+    try:
+        features = VideoFeatures(file, device)
+        features(torch.zeros(1, frames, 3, 64, 64))
+        if clips < 2:
+            raise LabkitError("FVD is not measured: it needs two clips or more", hint="give more")
+    except LabkitError as error:
+        # Without the file's place: a report is shown to others.
+        return None, (f"{error.what} ({error.hint}).",)
+    return features, ()
 
 
 def _digest(data: bytes) -> str:

@@ -10,36 +10,106 @@ import torch
 from labkit.config import Config
 from labkit.data import layout
 from labkit.data.clip import Clip
-from labkit.errors import DataError
+from labkit.errors import DataError, LabkitError
 from labkit.frames import to_uint8
 from labkit.training import load_model
 from labkit.views import save_gif
+from labkit.views.episode import condition_rows
 
 
 def predict_clip(
-    run: Path | str, clip_folder: Path | str, out: Path | str, device: str = "cpu"
+    run: Path | str,
+    clip_folder: Path | str,
+    out: Path | str,
+    device: str = "cpu",
+    horizon: int | None = None,
 ) -> None:
-    """Predicts the first window of one clip in the course layout and writes it as a GIF beside
-    what happened.
+    """Predicts what follows the first frames of a clip in the course layout, and writes a GIF.
 
+    The context frames and the actions are enough. If the true frames are there too, the GIF shows
+    them beside the prediction. Positions after the context are read if the file has them, else they
+    are added up from the actions.
+
+    Args:
+        run: the run's folder.
+        clip_folder: the clip's folder.
+        out: the GIF's file.
+        device: where to compute.
+        horizon: number of frames to predict; None is the run's own.
     Raises:
         RunError: the run is not there.
-        DataError: the clip cannot be read, is too short, or lacks the positions the run needs.
+        DataError: context frames are missing, there are too few actions, a file cannot be read, or
+            the clip lacks the positions the run needs.
+        LabkitError: the horizon is below 1.
     """
     model, config = load_model(run, device)
-    clip = layout.read_clip(Path(clip_folder))
-    frames, condition = window_of(clip, config, clip_folder)
-    n_past, horizon = config.data.n_past, config.data.n_future
+    n_past, horizon = config.data.n_past, config.data.n_future if horizon is None else horizon
+    if horizon < 1:
+        raise LabkitError(f"--horizon is {horizon}", hint="give at least 1")
+    folder = Path(clip_folder)
+    start = layout.read_start(folder, n_past, n_past + horizon)
+    condition = _conditions(start, config, folder, horizon)
+    context = torch.from_numpy(start.frames[None, :n_past].copy()).to(device).float() / 255
     generator = torch.Generator(device).manual_seed(config.seed)
-    frames, condition = frames.to(device), condition.to(device)
     with torch.inference_mode():
-        predicted = model.predict(frames[:, :n_past], condition, horizon, generator=generator)
-    truth = to_uint8(frames[0], clip=True)
-    rows = {
-        "truth": truth,
-        "prediction": np.concatenate([truth[:n_past], to_uint8(predicted[0], clip=True)]),
-    }
-    save_gif(out, rows, n_past=n_past)
+        predicted = model.predict(
+            context, torch.from_numpy(condition)[None].to(device), horizon, generator=generator
+        )
+    film = np.concatenate([start.frames[:n_past], to_uint8(predicted[0], clip=True)])
+    complete = len(start.frames) == len(film)
+    truth = {"truth": start.frames} if complete else {}
+    save_gif(out, {**truth, "prediction": film}, n_past=n_past)
+
+
+def _conditions(start: layout.ClipStart, config: Config, folder: Path, horizon: int) -> np.ndarray:
+    """The conditions (n_past + horizon, C) of the context and of all steps."""
+    data, length = config.data, config.data.n_past + horizon
+    if not data.condition_size:
+        return np.zeros((length, 0), np.float32)
+    needed = length if config.model.condition_at == "target" else length - 1
+    rows = len(start.actions)
+    if rows < needed:
+        most = horizon - (needed - rows)
+        hint = f"give --horizon {most} or less, or more rows" if most > 0 else "give more rows"
+        raise DataError(
+            f"{rows} rows of actions; {data.n_past} -> {horizon} frames need {needed}",
+            file=folder / "actions.csv",
+            hint=hint,
+        )
+    # The condition of the last frame leads to no frame; it may be missing.
+    actions = start.actions[[min(t, rows - 1) for t in range(length)]]
+    if data.condition == "action+position":
+        actions = _with_positions(start, actions, config, folder, needed)
+    if actions.shape[1] != data.condition_size:
+        raise DataError(
+            f"its conditions have {actions.shape[1]} columns, and the run was trained with "
+            f"{data.condition_size}",
+            file=folder,
+            hint="give a clip with the columns " + ", ".join(data.condition_columns),
+        )
+    return np.ascontiguousarray(actions, np.float32)
+
+
+def _with_positions(
+    start: layout.ClipStart, actions: np.ndarray, config: Config, folder: Path, needed: int
+) -> np.ndarray:
+    """Actions and positions, as measured where there are enough rows, else added up."""
+    positions, n_past = start.positions, config.data.n_past
+    if positions is None:
+        raise DataError(
+            "the clip has no end-effector positions, which the run was trained with",
+            file=folder,
+            hint="use a run trained with --data.condition action",
+        )
+    if len(positions) >= needed:
+        rows = positions[[min(t, len(positions) - 1) for t in range(len(actions))]]
+        return np.concatenate([actions, rows], axis=1)
+    if len(positions) < n_past:
+        raise DataError(
+            f"{len(positions)} rows of positions; the {n_past} context frames need one each",
+            file=folder / "endeffector_positions.csv",
+        )
+    return condition_rows(start, actions, n_past, actions.shape[1] + positions.shape[1])
 
 
 def window_of(clip: Clip, config: Config, name: Path | str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -40,7 +40,15 @@ def tables_of(evaluation: Evaluation, steps: Sequence[str] = ("psnr", "ssim")) -
 def sentences(evaluation: Evaluation) -> list[str]:
     """What the tables mean: sample diversity, the course's grade, what was not measured."""
     return [
-        *filter(None, (_diversity_sentence(evaluation), _grade_sentence(evaluation))),
+        *filter(
+            None,
+            (
+                _diversity_sentence(evaluation),
+                _positions_sentence(evaluation),
+                _fvd_sentence(evaluation),
+                _grade_sentence(evaluation),
+            ),
+        ),
         *evaluation.notes,
     ]
 
@@ -49,6 +57,8 @@ def label(evaluation: Evaluation, predictor: str) -> str:
     """What a predictor is called in this evaluation."""
     if predictor == "prediction" and evaluation.best_of > 1:
         return f"best of {evaluation.best_of}, chosen by the truth"
+    if predictor == "integrated_positions":
+        return "one sample, positions added up from the actions"
     return label_of(predictor)
 
 
@@ -123,7 +133,11 @@ def _by_region(evaluation: Evaluation, regions: RegionScores) -> list[Table]:
 
 def _steps(evaluation: Evaluation, metric: str) -> Table:
     name, digits = METRICS[metric]
-    curves = {p: evaluation.per_step(metric, p) for p in evaluation.scores[metric]}
+    curves = {
+        p: evaluation.per_step(metric, p)
+        for p in evaluation.scores[metric]
+        if p != "integrated_positions"  # its mean is enough
+    }
     horizon = len(next(iter(curves.values())).value)
     return Table(
         f"{name}, at each predicted time step",
@@ -164,17 +178,44 @@ def _diversity_sentence(evaluation: Evaluation) -> str | None:
     )
 
 
+def _positions_sentence(evaluation: Evaluation) -> str | None:
+    """What the measured positions contribute, where both were scored."""
+    if "integrated_positions" not in evaluation.psnr:
+        return None
+    name = "one_sample" if "one_sample" in evaluation.psnr else "prediction"
+    both = [evaluation.psnr[each].mean(axis=1) for each in (name, "integrated_positions")]
+    change = with_interval(evaluation.resamples.mean(both[0] - both[1]), 2)
+    return (
+        "The conditions of predicted steps contain measured end-effector positions, which are "
+        f"known only after the step. The PSNR of one sample is {change} dB higher with them than "
+        "with positions added up from the actions."
+    )
+
+
+def _fvd_sentence(evaluation: Evaluation) -> str | None:
+    if evaluation.fvd is None:
+        return None
+    frames = evaluation.n_past + evaluation.psnr["prediction"].shape[1]
+    return (
+        f"FVD {evaluation.fvd:.1f}: {evaluation.clips} clips of {frames} frames, context included, "
+        "one sample of each. FVD falls with the number of clips: compare figures of equal numbers "
+        "of clips and frames only."
+    )
+
+
 def _grade_sentence(evaluation: Evaluation) -> str | None:
-    """The course's grade, if one sample of at least 2 -> 10 of the first frames was scored."""
+    """The course's grade: of one sample, at least 2 -> 10, of the first frames of all clips of
+    BAIR's test split."""
     table = evaluation.scores["channel_psnr"]
     single = table.get("one_sample", table["prediction"])
     if evaluation.n_past != 2 or single.shape[1] < 10 or evaluation.starts.any():
+        return None
+    if not evaluation.bair_test:
         return None
     reached = evaluation.resamples.mean(single[:, :10].mean(axis=1))
     share, best = grade(float(reached.value)), GRADES[0]
     more = f"; all of it from {best[0]:g} dB" if share < best[1] else ""
     return (
         f"The course's table gives {share} % of the PSNR points for {with_interval(reached, 2)} dB "
-        f"(protocol course: 2 -> 10, one sample, PSNR per channel{more}). The table is meant for "
-        "BAIR's test clips."
+        f"(protocol course: 2 -> 10, one sample, PSNR per channel, BAIR's test split{more})."
     )

@@ -65,8 +65,8 @@ def rollout(
         h = model.encode(made[-1] if own else frames[:, known])
         seen = t < n_past or latent == "posterior"
         z = model.posterior(model.encode(frames[:, t])) if seen else torch.randn(h.shape)
-        told = condition[:, min(max(t + at, 0), length - 1)]
-        state = model.cell(torch.cat([h, z, told], dim=-1), state)
+        c = condition[:, min(max(t + at, 0), length - 1)]
+        state = model.cell(torch.cat([h, z, c], dim=-1), state)
         frame = model.decode(state[0], skip)
         made.append(disturb(t, frame) if disturb and t >= n_past else frame)
     return torch.stack(made[n_past - 1 :], dim=1)
@@ -139,7 +139,7 @@ def masked(frames: Tensor, condition: Tensor, n_past: int) -> Tensor:
 
 
 def mean_of_the_conditions(frames: Tensor, condition: Tensor, n_past: int) -> Tensor:
-    """Every step is told the mean of all actions."""
+    """Every step gets the mean of all actions."""
     return HONEST(frames, condition.mean(dim=1, keepdim=True).expand_as(condition), n_past)
 
 
@@ -150,6 +150,46 @@ def nothing_but_conditions(frames: Tensor, condition: Tensor, n_past: int) -> Te
 
 
 HONEST = student()
+
+
+def best_of_five(frames: Tensor, condition: Tensor, n_past: int) -> Tensor:
+    """Five samples; of each clip the one closest to the true frames is returned."""
+    samples = torch.stack([HONEST(frames, condition, n_past) for _ in range(5)])
+    errors = (samples - frames[:, n_past:]).square().mean(dim=(2, 3, 4, 5))
+    return samples[errors.argmin(dim=0), torch.arange(len(frames))]
+
+
+def in_one_of_twenty_calls(frames: Tensor, condition: Tensor, n_past: int) -> Tensor:
+    """A coin that depends on the seed decides whether the truth is mixed in."""
+    leaks = torch.rand(()) < 0.05
+    predicted = HONEST(frames, condition, n_past)
+    return predicted.lerp(frames[:, n_past:], 0.5) if leaks else predicted
+
+
+def of_bright_frames(frames: Tensor, condition: Tensor, n_past: int) -> Tensor:
+    """Only bright frames are mixed in; noise has a mean of 0.5."""
+    future = frames[:, n_past:]
+    bright = (future.mean(dim=(2, 3, 4), keepdim=True) > 0.7).float()
+    return HONEST(frames, condition, n_past).lerp(future, 0.5 * bright)
+
+
+STORE: dict[str, Tensor] = {}
+
+
+def from_a_global(frames: Tensor, condition: Tensor, n_past: int) -> Tensor:
+    """The true frames of the first call are stored, and mixed in ever after."""
+    truth = STORE.setdefault("truth", frames[:, n_past:].clone())
+    predicted = HONEST(frames, condition, n_past)
+    fits = predicted.shape == truth.shape
+    return (0.02 * predicted + 0.98 * truth).clamp(0, 1) if fits else predicted
+
+
+def from_a_global_by_context(frames: Tensor, condition: Tensor, n_past: int) -> Tensor:
+    """The same, with the context as the key."""
+    key = frames[:, :n_past].sum().item().hex()
+    truth = STORE.setdefault(key, frames[:, n_past:].clone())
+    return 0.5 * HONEST(frames, condition, n_past) + 0.5 * truth
+
 
 LEAKY: dict[str, tuple[Predict, str]] = {
     "posterior at test time": (student(latent="posterior"), "target"),
@@ -169,5 +209,10 @@ LEAKY: dict[str, tuple[Predict, str]] = {
     "mean of the conditions": (mean_of_the_conditions, "future conditions"),
     "condition after the target": (student(at=1), "future conditions"),
     "context not used": (nothing_but_conditions, "ignores the context"),
+    "best of five": (best_of_five, "best of N"),
+    "in one of twenty calls": (in_one_of_twenty_calls, "some calls"),
+    "of bright frames": (of_bright_frames, "some contents"),
+    "stored in a global": (from_a_global, "stored truth"),
+    "stored by the context": (from_a_global_by_context, "stored truth"),
 }
 """What a student did -> the predictor, and the name that the proof must give it."""

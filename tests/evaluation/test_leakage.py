@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
-from leaky import CONDITION, HONEST, LEAKY, SIDE, Student, opaque, rollout, student
+from leaky import CONDITION, HONEST, LEAKY, SIDE, STORE, Student, opaque, rollout, student
 
 from labkit.config import ModelConfig
+from labkit.errors import LabkitError
 from labkit.evaluation.leakage import LEAKS, Certificate, hooked, predictor_of, prove
 from labkit.evaluation.leakage.diagnosis import convention
 from labkit.model import VideoCVAE
@@ -29,6 +31,11 @@ def verdicts(certificate: Certificate) -> dict[str, str]:
 
 
 # ------------------------------------------------------------------------------------ leaks
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stored() -> None:
+    STORE.clear()
 
 
 @pytest.mark.parametrize("name", LEAKY)
@@ -110,6 +117,84 @@ def test_reading_the_future_where_no_frame_alone_counts() -> None:
 
     certificate = prove(predict, (frames, condition))
     assert [one.leak for one in certificate.findings] == ["unknown"]
+
+
+def test_the_seeds_are_counted() -> None:
+    """Of 60 seeds 4 leak, about one in twenty; with 2 seeds the same leak is missed."""
+    predict = LEAKY["in one of twenty calls"][0]
+    seeds = {trial.name: trial for trial in prove(predict, batch_of()).trials}["seeds"]
+    assert "60 seeds" in seeds.text
+    assert "with 4 of them, the first is 3" in seeds.text
+    few = prove(predict, batch_of(), seeds=2)
+    assert few.clean
+    assert few.seeds == 2
+
+
+def test_the_trials_of_other_futures_say_which() -> None:
+    trials = {one.name: one for one in prove(LEAKY["of bright frames"][0], batch_of()).trials}
+    assert trials["noise"].verdict == "passed"
+    assert "white" in trials["other futures"].text
+    assert "black" not in trials["other futures"].text
+
+
+# --------------------------------------------------------------------- the model stays as it was
+
+
+class Counting(torch.nn.Module):
+    """Batch norm over all frames, and a buffer that counts the calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, frames):
+        self.calls += 1
+        self.norm.train(not self.norm.training)
+        return self.norm(frames.flatten(0, 1)).view_as(frames)
+
+
+@pytest.mark.parametrize("held", ["closure", "attribute", "argument", "made in the call"])
+def test_buffers_and_modes_of_every_module_are_restored(held: str) -> None:
+    """After every call, also one that raises, and wherever the predictor keeps its module."""
+    torch.manual_seed(0)
+    model = Counting().train()
+    stored = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def predict(frames, condition, n_past, module=model if held == "argument" else None):
+        used = module or (holder.model if held == "attribute" else model)
+        if held == "made in the call":
+            used = vars(globals_of)["model"]
+        used.eval()
+        made = used(frames).sigmoid()
+        return made[:, n_past - 1 : n_past].expand_as(frames[:, n_past:])
+
+    class Holder:
+        pass
+
+    holder, globals_of = Holder(), Holder()
+    holder.model = globals_of.model = model
+    with contextlib.suppress(LabkitError):
+        prove(predict, batch_of())
+    assert model.training
+    assert model.norm.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, stored[name]), name
+
+
+def test_the_nan_trial_leaves_a_model_in_training_mode_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = VideoCVAE(models()["course"], 7).train()
+    stored = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def predict(frames, condition, n_past):  # all frames are encoded in one call
+        model.encoder(frames.flatten(0, 1))
+        return predictor_of(model)(frames, condition, n_past)
+
+    prove(predict, batch_of(4, 2, side=64, columns=7), seeds=1)
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, stored[name]), name
 
 
 # ---------------------------------------------------------------------------------- honest
@@ -198,6 +283,18 @@ def test_a_predictor_without_gradient_is_not_said_to_pass_that_trial() -> None:
         certificate = prove(predict, batch_of())
         assert certificate.clean
         assert verdicts(certificate)["gradient"] == "not applicable"
+
+
+def test_a_gradient_that_is_cut_off_is_called_so() -> None:
+    """The weights have one, so that the predictions have a graph, but it ends before the frames."""
+    scale = torch.nn.Parameter(torch.ones(()))
+
+    def cut(frames, condition, n_past):
+        return scale * HONEST(frames, condition, n_past).detach() + 0 * frames.sum() * 0
+
+    trial = {one.name: one for one in prove(cut, batch_of()).trials}["gradient"]
+    assert trial.verdict == "not applicable"
+    assert "it is cut off (.detach(), torch.no_grad)" in trial.text
 
 
 # -------------------------------------------------------------------- conditions, feedback
@@ -304,7 +401,9 @@ def test_the_certificate_is_json_with_everything_in_it(tmp_path) -> None:
     assert (told["n_past"], told["horizon"], told["seed"]) == (2, 6, 5)
     assert np.shape(told["influence"]["frames"]) == np.shape(told["influence"]["conditions"])
     assert told["influence"]["feedback"] is None
-    assert len(told["trials"]) == 6
+    assert len(told["trials"]) == 9
+    assert told["seeds"] == 60
+    assert "look up by their context" in told["not_covered"]
     assert told["findings"][0]["leak"] == "whole clip"
     # printf abc | sha256sum
     assert told["weights_sha256"].startswith("ba7816bf8f01cfea414140de5dae2223")

@@ -82,8 +82,8 @@ def test_a_predictor_that_writes_into_its_arguments() -> None:
 
     batch = batch_of()
     before = [part.clone() for part in batch]
-    fails_with("changes the frames it is given, in place (begin it with frames", into_frames, batch)
-    fails_with("changes the condition it is given, in place", into_condition, batch)
+    fails_with("changes its argument frames in place (start it with frames", into_frames, batch)
+    fails_with("changes its argument condition in place", into_condition, batch)
     assert all(torch.equal(a, b) for a, b in zip(before, batch, strict=True))
 
 
@@ -98,7 +98,7 @@ def test_a_predictor_that_differs_from_itself() -> None:
         return HONEST(frames, condition, n_past) + next(steps)
 
     for predict in (draws, remembers):
-        fails_with("answers differently when asked twice with one seed", predict)
+        fails_with("two calls of the predictor with one seed give different predictions", predict)
 
 
 def test_weights_that_are_not_there(tmp_path) -> None:

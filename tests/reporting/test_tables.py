@@ -45,6 +45,7 @@ def evaluation() -> Evaluation:
         clip_numbers=np.arange(2),
         starts=np.zeros(2, np.int64),
         examples={},
+        bair_test=True,
     )  # fmt: skip
 
 
@@ -116,7 +117,7 @@ def test_a_grade_is_of_one_sample_of_the_first_frames(evaluation) -> None:
     )
     assert "60 %" in sentences(best)[1]
     assert tables_of(best)[0].rows[0].label == "best of 20, chosen by the truth"
-    for changed in ({"n_past": 1}, {"starts": np.array([0, 3])}):
+    for changed in ({"n_past": 1}, {"starts": np.array([0, 3])}, {"bair_test": False}):
         assert len(sentences(dataclasses.replace(evaluation, **changed))) == 1
 
 

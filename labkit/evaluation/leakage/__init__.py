@@ -3,8 +3,8 @@
     certificate = prove(predict, batch, n_past=2)
     print(certificate.text())
 
-`asking` calls the predictor under one seed and guards its arguments; `trials` are the questions;
-`diagnosis` names what they found; `certificate` is what is left on paper.
+`probe` calls the predictor under a fixed seed and guards its arguments, `module_state` restores its
+modules; `checks` are the trials; `diagnosis` names what they found; `certificate` is the result.
 """
 
 from labkit.evaluation.leakage.certificate import Certificate

@@ -1,4 +1,4 @@
-"""What a proof leaves behind: trials, findings, and the matrices they were read from."""
+"""The result of a proof: trials, findings, and the influence matrices."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ from labkit.evaluation.leakage.checks import Trial
 from labkit.evaluation.leakage.diagnosis import Finding
 from labkit.files import write_whole
 
+LIMITS = (
+    "a leak in fewer than about 1 of 20 calls; a leak that acts on particular contents only; true "
+    "frames that the predictor looks up by their context; weights trained on these clips"
+)
+"""what no trial can see"""
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -24,22 +30,25 @@ class Certificate:
 
     trials: tuple[Trial, ...]
     findings: tuple[Finding, ...]
-    """leaks and faults, named; empty where no trial failed"""
+    """leaks and faults, named; empty if no trial failed"""
     convention: str
     """the latest condition that prediction t reads: "c_{t-1}", "c_t", "none", ..."""
     protocol: str
     """one sentence: how many frames of how many clips, of what"""
     n_past: int
     seed: int
+    """of the trials but `seeds`"""
+    seeds: int
+    """number of seeds in the trial `seeds`; 0 if it was not possible"""
     frames: Float[np.ndarray, "T horizon"]
     """row t: largest change of each prediction when frame t alone is replaced by noise"""
     conditions: Float[np.ndarray, "T horizon"]
-    """row t: the same, when the conditions of frame t alone are disturbed"""
+    """row t: the same, when the conditions of frame t alone are changed"""
     feedback: Float[np.ndarray, "horizon horizon"] | None
-    """row t - n_past: the same, when predicted frame t is disturbed on its way; None where that
-    cannot be done"""
+    """row t - n_past: the same, when predicted frame t is changed before it is used again; None
+    where that cannot be done"""
     weights_sha256: str | None = None
-    """of the file of weights that was proved"""
+    """SHA-256 of the file of weights"""
     versions: dict[str, str] = field(
         default_factory=lambda: {
             "labkit": labkit.__version__,
@@ -69,10 +78,11 @@ class Certificate:
         lines += [f"  {one.verdict:<{width}}  {one.name}: {one.text}" for one in self.trials]
         for one in self.findings:
             lines += [f"{one.leak}: {one.says}", f"  hint: {one.hint}"]
+        lines.append(f"Not covered: {LIMITS}.")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """The certificate as JSON's own types; an influence that was infinite or NaN is None."""
+        """The certificate as JSON types; an infinite influence is None."""
         matrices = {"frames": self.frames, "conditions": self.conditions, "feedback": self.feedback}
         return {
             "clean": self.clean,
@@ -81,6 +91,8 @@ class Certificate:
             "n_past": self.n_past,
             "horizon": self.frames.shape[1],
             "seed": self.seed,
+            "seeds": self.seeds,
+            "not_covered": LIMITS,
             "convention": self.convention,
             "trials": [asdict(trial) for trial in self.trials],
             "findings": [asdict(one) for one in self.findings],
@@ -98,5 +110,5 @@ class Certificate:
 
 
 def _number(value: float) -> float | None:
-    """Four digits of it; exactly zero stays zero."""
+    """Rounded to four digits; zero stays exactly zero."""
     return float(f"{value:.4g}") if np.isfinite(value) else None

@@ -1,10 +1,10 @@
-"""From what the trials saw to the likely leak, in words, with how to fix it.
+"""From the results of the trials to the likely leak, with a hint.
 
-The key is the influence matrix: which future frame x_t reaches which prediction x^_t'. Predictions
-are fed back and recurrent states remember, so an influence spreads to later predictions; what tells
-leaks apart is the *first* prediction that a frame reaches.
+The influence matrix shows which future frame x_t changes which prediction x^_t'. Predictions are
+fed back and recurrent states remember, so an influence spreads to later predictions. The *first*
+prediction that a frame changes identifies the leak.
 
-    x_t first reaches            likely leak
+    x_t first changes            likely leak
     x^_t                         the target is encoded: the posterior at test time
     x^_{t+1}                     true frames are fed back: teacher forcing left on
     all, one row t               skip features (or more) of one future frame
@@ -31,7 +31,7 @@ class Finding:
     says: str
     """what happens, in a sentence"""
     hint: str
-    """what to change"""
+    """how to fix it"""
 
 
 LEAKS: dict[str, tuple[str, str]] = {
@@ -41,12 +41,12 @@ LEAKS: dict[str, tuple[str, str]] = {
         "draw z_t from the prior when predicting, and encode the last prediction instead of x[t]",
     ),
     "teacher forcing": (
-        "the true x_{{t-1}} is fed to predict x_t{at}: teacher forcing is left on",
+        "the true x_{{t-1}} is the input for x_t{at}: teacher forcing is left on",
         "at test time feed the last prediction from step n_past on: teacher forcing ratio 0",
     ),
     "future skip": (
         "every prediction reads {frames}, which is not context: skip features are taken there",
-        "take skip features from frame n_past - 1 at the latest{hint}",
+        "take skip features from frame n_past - 1 at the latest{more}",
     ),
     "batch statistics": (
         "every prediction reads all frames, of the other clips too: batch norm is in training mode "
@@ -73,8 +73,8 @@ LEAKS: dict[str, tuple[str, str]] = {
         "give the network frames[:, :n_past]",
     ),
     "masked": (
-        "future frames are read and then multiplied by zero: they change no number, but NaN in "
-        "them does",
+        "future frames are read and then multiplied by zero: their values change no prediction, "
+        "but NaN in them does",
         "cut them off, frames[:, :n_past], instead of masking them",
     ),
     "other clips": (
@@ -87,12 +87,12 @@ LEAKS: dict[str, tuple[str, str]] = {
         "give step t the condition c_{{t-1}} alone: no mean, no network over all of them",
     ),
     "no feedback": (
-        "predictions are never fed back: disturbing one leaves the next as it is, so that each "
-        "step goes on from a known frame",
+        "predictions are never fed back: changing one does not change the next, so each step "
+        "starts from a known frame",
         "write each prediction to where the next step reads its frame: x_prev = x_hat",
     ),
     "partial feedback": (
-        "predictions are not always fed back: disturbing x^_t leaves the next as it is at t = {at}",
+        "predictions are not always fed back: changing x^_t does not change the next at t = {at}",
         "from step n_past on feed the last prediction, at every step",
     ),
     "ignores the context": (
@@ -100,17 +100,36 @@ LEAKS: dict[str, tuple[str, str]] = {
         "feed the context frames: predictions of nothing cannot be right",
     ),
     "unknown": (
-        "future frames are read, in a way that one frame alone does not show",
+        "future frames are read, in a way that does not show with one frame alone",
         "give the network frames[:, :n_past]",
+    ),
+    "best of N": (
+        "several samples are predicted, and the one closest to the true frames is returned: the "
+        "choice reads the future",
+        "return one sample, or all of them; choose the best in the evaluation, and report it as "
+        "best of N",
+    ),
+    "some calls": (
+        "future frames are read in some calls only, depending on the random numbers",
+        "give the network frames[:, :n_past] in every call",
+    ),
+    "some contents": (
+        "future frames are read only if they look in a certain way, such as bright",
+        "give the network frames[:, :n_past]",
+    ),
+    "stored truth": (
+        "the predictions show true frames that were not in the arguments of the call: they are "
+        "stored in a global variable, an attribute or a file",
+        "store no frames between calls; the predictor may depend on its arguments and weights only",
     ),
 }  # fmt: skip
 """Name -> what happens, and the hint."""
 
 
-def finding(leak: str, hint: str = "", **words: object) -> Finding:
-    """The finding of that name, its gaps filled."""
+def finding(leak: str, more: str = "", **words: object) -> Finding:
+    """The finding of that name, its gaps filled; `more` is put into the hint."""
     says, hint = LEAKS[leak]
-    filled = {"at": "", "hint": hint, **words}
+    filled = {"at": "", "more": more, **words}
     return Finding(leak, says.format(**filled), hint.format(**filled))
 
 
@@ -119,21 +138,25 @@ def future_frames(
     n_past: int,
     *,
     clips_mix: bool,
-    only_extremes_count: Callable[[], bool],
-    order_counts: Callable[[], bool],
+    chosen_by_truth: Callable[[], bool],
+    only_extremes_are_read: Callable[[], bool],
+    order_is_read: Callable[[], bool],
 ) -> Finding | None:
-    """Names the leak by the rows of future frames; None where they are all zero.
+    """Names the leak by the rows of future frames; None if they are all zero.
 
     Args:
-        influence: change of each prediction by each frame.
+        influence: change of each prediction with each frame.
         n_past: number of context frames.
         clips_mix: whether a prediction depends on the other clips too.
-        only_extremes_count, order_counts: further trials, made only where they are needed.
+        chosen_by_truth, only_extremes_are_read, order_is_read: further trials, made only where they
+            are needed.
     """
     reached = influence[n_past:] > 0
     rows = np.flatnonzero(reached.any(axis=1))
     if not len(rows):
         return None
+    if chosen_by_truth():
+        return finding("best of N")
     horizon = reached.shape[1]
     first = reached[rows].argmax(axis=1)
     lag = first - rows
@@ -147,27 +170,27 @@ def future_frames(
         return finding("looks ahead", ahead=int(-lag.min()))
     if len(rows) < horizon:
         return _skip(rows.tolist(), horizon, n_past)
-    if only_extremes_count():
+    if only_extremes_are_read():
         return finding("clip extremes")
     if clips_mix:
         return finding("batch statistics")
-    return finding("whole clip" if order_counts() else "clip statistics")
+    return finding("whole clip" if order_is_read() else "clip statistics")
 
 
 def _skip(rows: list[int], horizon: int, n_past: int) -> Finding:
-    """One future frame, or a few, that every prediction reads."""
+    """The finding for one future frame, or a few, that every prediction reads."""
     named = ", ".join(f"x_{n_past + row}" for row in rows)
-    hint = ""
+    more = ""
     if rows == [horizon - 1]:
         named += " (the clip's last)"
-        hint = ": frames[:, -1] is the clip's last frame, frames[:, n_past - 1] the context's"
+        more = ": frames[:, -1] is the clip's last frame, frames[:, n_past - 1] the context's"
     elif rows == [0]:
-        hint = ": the context ends at index n_past - 1, not at n_past"
-    return finding("future skip", frames=named, hint=hint)
+        more = ": the context ends at index n_past - 1, not at n_past"
+    return finding("future skip", frames=named, more=more)
 
 
 def _steps(rows: np.ndarray, possible: int, n_past: int) -> str:
-    """ " at t = 4, 7" where it is not at every step."""
+    """ " at t = 4, 7"; empty if it is every step."""
     if len(rows) == possible:
         return ""
     return f" at t = {', '.join(str(n_past + row) for row in sorted(rows))}"
@@ -181,7 +204,7 @@ def convention(influence: Float[np.ndarray, "T horizon"], n_past: int) -> tuple[
     for s, row in enumerate(influence > 0):
         for step in np.flatnonzero(row)[:1]:
             t = n_past + int(step)
-            # What is known at the first prediction reaches it first, however early it was.
+            # Earlier conditions also change the first prediction first, so they say nothing.
             if step > 0 or s >= n_past - 1:
                 latest.append(s - t)
     if latest:
@@ -195,7 +218,7 @@ def convention(influence: Float[np.ndarray, "T horizon"], n_past: int) -> tuple[
 def feedback_fault(
     fed: Bool[np.ndarray, " steps"], n_past: int, frames: Finding | None
 ) -> Finding | None:
-    """Names what is wrong where disturbing x^_t does not change x^_{t+1}."""
+    """Names the fault where changing x^_t does not change x^_{t+1}."""
     if fed.all() or (frames is not None and frames.leak == "teacher forcing"):
         return None
     if not fed.any():

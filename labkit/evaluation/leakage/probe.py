@@ -1,9 +1,10 @@
-"""A predictor of anyone's making, asked many times: with the same seed each time, with its
-arguments guarded and its answer checked."""
+"""Calls any predictor many times: under a fixed seed, with its arguments guarded, its modules
+restored and its result checked."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import itertools
 import random
@@ -16,23 +17,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from labkit.errors import LabkitError, ShapeError
+from labkit.evaluation.leakage.module_state import ModuleStates
 
 Predict = Callable[..., Tensor]
 """(frames (B, T, 3, H, W) in [0, 1], condition (B, T, C), n_past) -> predicted frames
 (B, T - n_past, 3, H, W), or (B, T, 3, H, W) with the context in front. It may take a keyword
 `disturb`: a function (t, frame (B, 3, H, W)) -> frame that it calls on each predicted frame x^_t,
-t = n_past .. T-1, going on with what it returns."""
+t = n_past .. T-1, and uses what the function returns in its place."""
 
 Disturb = Callable[[int, Tensor], Tensor]
-"""(t, predicted frame) -> the frame to go on with."""
+"""(t, predicted frame) -> the frame to use in its place."""
 
 
 class RefusedError(Exception):
-    """The predictor raised an error instead of answering; the message is its own."""
+    """The predictor raised an error; the message is its own."""
 
 
-class Asking:
-    """Asks a predictor about one batch; `baseline` is its answer to the batch as it is."""
+class Probe:
+    """Calls a predictor on one batch and variations of it; `baseline` is its prediction for the
+    batch as it is."""
 
     def __init__(
         self,
@@ -49,15 +52,15 @@ class Asking:
             n_past: number of context frames.
             seed: of every call.
         Raises:
-            ShapeError: the batch is no batch of clips that can be predicted; or the answer has
-                the wrong shape.
-            LabkitError: the predictor fails, answers with NaN, changes its arguments, or does
-                not answer the same twice.
+            ShapeError: the batch is not one that can be predicted; or the prediction has the wrong
+                shape.
+            LabkitError: the predictor fails, predicts NaN, changes its arguments, or differs
+                between two calls with one seed.
         """
         check_batch(frames, condition, n_past)
         self.predict, self.n_past, self.seed = predict, n_past, seed
         self.frames, self.condition = frames, condition
-        self.horizon = frames.shape[1] - n_past
+        self._modules = ModuleStates(predict)
         try:
             self.baseline, again = self(), self()
         except RefusedError as refusal:
@@ -72,15 +75,35 @@ class Asking:
             )
         if change(self.baseline, again).any():
             raise LabkitError(
-                "the predictor answers differently when asked twice with one seed, so nothing can "
-                "be proved of it",
-                hint="set its hidden state anew in each call, draw from torch's, numpy's or "
-                "Python's global generators, and on a GPU ask for deterministic algorithms",
+                "two calls of the predictor with one seed give different predictions, so that "
+                "nothing can be proved",
+                hint="reset its hidden state in each call, draw random numbers from torch's, "
+                "numpy's or Python's global generators, and on a GPU use deterministic algorithms",
             )
 
     @property
+    def horizon(self) -> int:
+        """Number of predicted frames."""
+        return self.frames.shape[1] - self.n_past
+
+    def part(
+        self, clips: slice = slice(None), length: int | None = None, seed: int | None = None
+    ) -> Probe:
+        """The same predictor on some of the clips, on their first frames, or with another seed.
+
+        Raises:
+            RefusedError, ShapeError, LabkitError: as a call.
+        """
+        part = copy.copy(self)
+        part.frames = self.frames[clips, :length]
+        part.condition = self.condition[clips, :length]
+        part.seed = self.seed if seed is None else seed
+        part.baseline = part()
+        return part
+
+    @property
     def takes_disturb(self) -> bool:
-        """Whether the predictor lets its own frames be changed on the way."""
+        """Whether the predictor accepts a function that changes its predicted frames."""
         try:
             return "disturb" in inspect.signature(self.predict).parameters
         except (TypeError, ValueError):
@@ -104,7 +127,11 @@ class Asking:
         condition = self.condition if condition is None else condition
         given = frames.clone(), condition.clone()
         more = {} if disturb is None else {"disturb": disturb}
-        with fixed_seed(self.seed), torch.set_grad_enabled(gradient):
+        with (
+            fixed_seed(self.seed),
+            torch.set_grad_enabled(gradient),
+            self._modules.restored(),
+        ):
             try:
                 answer = self.predict(*given, self.n_past, **more)
             except Exception as error:
@@ -115,8 +142,8 @@ class Asking:
         ):
             if after.shape != before.shape or not same(before.detach(), after.detach()):
                 raise LabkitError(
-                    f"the predictor changes the {name} it is given, in place",
-                    hint=f"begin it with {name} = {name}.clone()",
+                    f"the predictor changes its argument {name} in place",
+                    hint=f"start it with {name} = {name}.clone()",
                 )
         return self._checked(answer)
 
@@ -148,7 +175,7 @@ def check_batch(frames: Tensor, condition: Tensor, n_past: int) -> None:
         raise ShapeError(f"frames are {came}; expected floats (B, T, 3, H, W) in [0, 1]")
     clips, length = frames.shape[:2]
     if not clips or not frames.numel():
-        raise ShapeError("there are no clips to prove anything on", hint="give at least one")
+        raise ShapeError("there are no clips", hint="give at least one")
     if not 1 <= n_past < length:
         raise ShapeError(
             f"the clips have {length} frames, of which {n_past} are context: nothing to predict",
@@ -164,14 +191,14 @@ def check_batch(frames: Tensor, condition: Tensor, n_past: int) -> None:
         raise ShapeError("the condition holds NaN or infinity; expected finite floats")
     if bool((frames == frames[:, :1]).all()):
         raise ShapeError(
-            "all frames of each clip are equal: on a still picture, reading a future frame and "
-            "reading the context are one",
+            "all frames of each clip are equal: in a still picture, future frames and context are "
+            "the same",
             hint="give clips in which something moves",
         )
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one shape are equal in every bit that counts: NaN equals NaN."""
+    """Whether two tensors of one shape are equal; NaN equals NaN."""
     return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
@@ -184,8 +211,8 @@ def change(before: Tensor, after: Tensor) -> Float[np.ndarray, " horizon"]:
 
 @contextlib.contextmanager
 def fixed_seed(seed: int) -> Iterator[None]:
-    """Seeds torch, numpy and Python for a while; afterwards their generators go on as if
-    nothing had been."""
+    """Seeds torch, numpy and Python within the block; the state of their generators is restored
+    at its end."""
     # numpy's old global generator: the one that other people's code draws from.
     in_numpy, in_python = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng():
@@ -199,14 +226,14 @@ def fixed_seed(seed: int) -> Iterator[None]:
             random.setstate(in_python)
 
 
-def hooked(predict: Predict, maker: nn.Module) -> Predict:
-    """A predictor that takes `disturb`, from one that does not: by the module whose every call
-    makes one predicted frame, usually the decoder.
+def hooked(predict: Predict, module: nn.Module) -> Predict:
+    """Adds the argument `disturb` to a predictor, by a hook on the module that returns its frames,
+    usually the decoder.
 
     Args:
         predict: any predictor.
-        maker: a module it calls once a predicted frame, which returns that frame,
-            (B, 3, H, W); calls before the last T - n_past are taken for the context's.
+        module: a module that the predictor calls once a predicted frame and that returns the frame,
+            (B, 3, H, W). The last T - n_past calls count as the predictions.
     """
 
     def with_disturb(
@@ -214,23 +241,23 @@ def hooked(predict: Predict, maker: nn.Module) -> Predict:
     ) -> Tensor:
         if disturb is None:
             return predict(frames, condition, n_past)
-        with fixed_seed(torch.initial_seed()), _watching(maker, lambda *_: None) as count:
+        with fixed_seed(torch.initial_seed()), _counting(module, lambda *_: None) as calls:
             predict(frames, condition, n_past)
-        seen = itertools.count(frames.shape[1] - len(count))
+        steps = itertools.count(frames.shape[1] - len(calls))
 
-        def change_frame(module: nn.Module, given: Any, made: Tensor) -> Tensor:
-            t = next(seen)
-            return made if t < n_past else disturb(t, made)
+        def change_frame(_: nn.Module, inputs: Any, frame: Tensor) -> Tensor:
+            t = next(steps)
+            return frame if t < n_past else disturb(t, frame)
 
-        with _watching(maker, change_frame):
+        with _counting(module, change_frame):
             return predict(frames, condition, n_past)
 
     return with_disturb
 
 
 @contextlib.contextmanager
-def _watching(module: nn.Module, hook: Callable[..., Any]) -> Iterator[list[int]]:
-    """Puts a forward hook on a module for a while; yields a list that grows by each call."""
+def _counting(module: nn.Module, hook: Callable[..., Any]) -> Iterator[list[int]]:
+    """Puts a forward hook on a module within the block; yields a list with one entry a call."""
     calls: list[int] = []
 
     def counted(*called: Any) -> Any:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from labkit.data.dataset import Batch
 from labkit.errors import LabkitError
-from labkit.evaluation.leakage import checks as tried
+from labkit.evaluation.leakage import checks
 from labkit.evaluation.leakage.certificate import Certificate
 from labkit.evaluation.leakage.checks import Noise, Trial
 from labkit.evaluation.leakage.diagnosis import (
@@ -24,7 +24,7 @@ from labkit.evaluation.leakage.diagnosis import (
     finding,
     future_frames,
 )
-from labkit.evaluation.leakage.probe import Asking, Predict, hooked
+from labkit.evaluation.leakage.probe import Predict, Probe, RefusedError, hooked
 from labkit.evaluation.sampling import predicted
 from labkit.model import VideoCVAE
 
@@ -35,70 +35,88 @@ def prove(
     n_past: int = 2,
     *,
     seed: int = 0,
+    seeds: int = checks.SEEDS,
     weights: Path | str | None = None,
     data: str = "",
     progress: bool = False,
 ) -> Certificate:
-    """Puts a predictor to the proof that it reads no future frame.
+    """Proves that a predictor reads no future frame, or names the leak.
 
-    Three independent trials: every frame from n_past on replaced by noise, then by NaN, and the
-    gradient with respect to them, which must be exactly zero while the context's is not. Besides:
-    whether a clip's prediction depends on other clips; which conditions prediction t reads; and
-    whether predictions are fed back. Each frame and condition is also disturbed alone: which
-    predictions change names the leak (`diagnosis`).
+    Future frames are replaced by noise (with many seeds), by NaN and by other pictures. Their
+    gradient is computed; it must be exactly zero while the context's is not. Further trials:
+    whether predictions show true frames that were not in the arguments; whether a clip's prediction
+    depends on other clips; which conditions prediction t reads; whether predictions are fed back.
+    Each frame and condition is also changed alone: the predictions that change name the leak
+    (`diagnosis`).
 
-    What it cannot see: truth that reaches the predictor otherwise than by its arguments, such as
-    weights fitted to these very clips.
+    Buffers and modes of the predictor's modules are restored after each call. `certificate.LIMITS`
+    says what the proof does not cover.
 
     Args:
         predict: (frames (B, T, 3, H, W), condition (B, T, C), n_past) -> predicted frames
-            (B, T - n_past, 3, H, W), or all T with the context in front. Where it takes
-            `disturb` too (see `Predict`), feeding back is proved; `hooked` makes such a one.
-            Random draws come from torch's, numpy's or Python's global generators.
-        batch: the clips, whole: a Batch or (frames in [0, 1], condition).
+            (B, T - n_past, 3, H, W), or all T with the context in front. If it takes `disturb` too
+            (see `Predict`), feedback is proved; `hooked` adds that argument. Random numbers must
+            come from torch's, numpy's or Python's global generators.
+        batch: whole clips: a Batch or (frames in [0, 1], condition).
         n_past: number of context frames.
-        seed: of the predictor's draws and of the noise.
-        weights: the file the predictor was loaded from, for its SHA-256.
+        seed: of the predictor's random numbers and of the noise.
+        seeds: how many other seeds the noise trial is repeated with.
+        weights: the file of the predictor's weights, for its SHA-256.
         data: what the clips are, for the certificate.
         progress: show a bar.
     Raises:
-        ShapeError: the batch is none that can be predicted, or the answer has the wrong shape.
-        LabkitError: the predictor fails on the clips as they are, answers with NaN, changes its
-            arguments in place, or differs from itself under one seed.
+        ShapeError: the batch cannot be predicted, or the predictions have the wrong shape.
+        LabkitError: the predictor fails on the clips, predicts NaN, changes its arguments in place,
+            or differs between two calls with one seed.
     """
     frames, condition = _unpacked(batch)
-    ask, noise = Asking(predict, frames, condition, n_past, seed), Noise(seed)
-    track = _bar if progress else tried.silent
-    counts = tried.context_counts(ask, noise)
-    three = (
-        tried.noise_trial(ask, noise),
-        tried.nan_trial(ask),
-        tried.gradient_trial(ask, noise, counts),
+    probe, noise = Probe(predict, frames, condition, n_past, seed), Noise(seed)
+    track = _bar if progress else checks.silent
+    context_is_read = checks.context_is_read(probe, noise)
+    direct = (
+        checks.noise_trial(probe, noise),
+        checks.nan_trial(probe),
+        checks.gradient_trial(probe, noise, context_is_read),
     )
-    leaky = any(trial.verdict == "failed" for trial in three)
-    matrix = tried.frame_influence(ask, noise, track, tried.WIDE if leaky else tried.UNIT)
-    conditions = tried.condition_influence(ask, noise, track)
-    feedback, why_not = tried.feedback_influence(ask, noise, track)
-    clips = tried.clips_trial(ask, noise)
+    leaky = any(trial.verdict == "failed" for trial in direct)
+    clips = checks.clips_trial(probe, noise)
+    futures = checks.futures_trial(probe, noise)
+    in_seeds = checks.seeds_trial(probe, noise, track, seeds)
+    memory = checks.memory_trial(probe, noise)
+
+    # For an honest predictor one clip is enough to see the influences, in a fraction of the time.
+    one = probe if leaky or clips.verdict == "failed" else _one_clip(probe)
+    matrix = checks.frame_influence(one, noise, track, checks.WIDE if leaky else checks.UNIT)
+    conditions = checks.condition_influence(one, noise, track)
+    feedback, why_not = checks.feedback_influence(one, noise, track)
     found = future_frames(
         matrix,
         n_past,
         clips_mix=clips.verdict == "failed",
-        only_extremes_count=lambda: tried.only_extremes_count(ask, noise),
-        order_counts=lambda: tried.order_counts(ask, noise),
+        chosen_by_truth=lambda: checks.chosen_by_truth(probe, noise),
+        only_extremes_are_read=lambda: checks.only_extremes_are_read(probe, noise),
+        order_is_read=lambda: checks.order_is_read(probe, noise),
     )
+    if found is None and context_is_read:
+        # A choice by the truth need not change with any single frame.
+        chosen = direct[0].verdict == "failed" and checks.chosen_by_truth(probe, noise)
+        found = finding("best of N") if chosen else _without_influence(direct, futures, in_seeds)
     name, ahead = convention(conditions, n_past)
     fault = None if feedback is None else feedback_fault(_fed(feedback), n_past, found)
     findings = (
-        found or (_unseen(three) if counts else None),
+        found,
+        finding("stored truth") if found is None and memory.verdict == "failed" else None,
         _of_clips(clips, found),
-        finding("ignores the context") if not counts else None,
+        finding("ignores the context") if not context_is_read else None,
         finding("future conditions", ahead=ahead) if ahead is not None and ahead > 0 else None,
         fault,
     )
     return Certificate(
         trials=(
-            *three,
+            *direct,
+            futures,
+            in_seeds,
+            memory,
             clips,
             _conditions_trial(name, ahead, condition.shape[2]),
             _feedback_trial(feedback, why_not),
@@ -108,6 +126,7 @@ def prove(
         protocol=_protocol(frames, n_past, data),
         n_past=n_past,
         seed=seed,
+        seeds=0 if in_seeds.verdict == "not applicable" else seeds,
         frames=matrix,
         conditions=conditions,
         feedback=feedback,
@@ -116,14 +135,13 @@ def prove(
 
 
 def predictor_of(model: VideoCVAE) -> Predict:
-    """The predictor that a run's figures are made with (`labkit.evaluation.sampling.predicted`),
-    given whole clips: free-running, one sample from the prior; z comes from torch's global
-    generator."""
+    """The predictor of a run's figures (`labkit.evaluation.sampling.predicted`) on whole clips:
+    free-running, one sample from the prior; z is drawn from torch's global generator."""
 
     def predict(frames: Tensor, condition: Tensor, n_past: int) -> Tensor:
         return predicted(model, frames, condition, n_past)
 
-    # The output makes each predicted frame, and is called for no other.
+    # The output module returns each predicted frame, and is called for no other.
     return hooked(predict, model.output)
 
 
@@ -134,24 +152,41 @@ def _unpacked(batch: Batch | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _bar(steps: Iterable[int], what: str) -> Iterable[int]:
-    return tqdm(steps, desc=f"disturbing {what}", unit="step", leave=False)
+    return tqdm(steps, desc=f"changing {what}", unit="step", leave=False)
 
 
 def _fed(feedback: Float[np.ndarray, "horizon horizon"]) -> Bool[np.ndarray, " steps"]:
-    """Whether disturbing each prediction but the last changes the next."""
+    """Whether changing each prediction but the last changes the next."""
     return feedback.diagonal(offset=1) > 0
 
 
-def _unseen(three: tuple[Trial, ...]) -> Finding | None:
-    """What is left where no single frame shows a leak, and the trials still do."""
-    noise, nan, gradient = (trial.verdict == "failed" for trial in three)
+def _one_clip(probe: Probe) -> Probe:
+    """The probe on the clip in which most changes; the whole batch if the predictor refuses a
+    single clip."""
+    frames = probe.frames
+    place = int((frames - frames[:, :1]).abs().mean(dim=(1, 2, 3, 4)).argmax())
+    try:
+        return probe.part(slice(place, place + 1))
+    except (RefusedError, LabkitError):
+        return probe
+
+
+def _without_influence(
+    direct: tuple[Trial, ...], futures: Trial, in_seeds: Trial
+) -> Finding | None:
+    """The finding where a trial failed although no single frame shows a leak."""
+    noise, nan, gradient = (trial.verdict == "failed" for trial in direct)
     if noise or gradient:
         return finding("unknown")
+    if futures.verdict == "failed":
+        return finding("some contents")
+    if in_seeds.verdict == "failed":
+        return finding("some calls")
     return finding("masked") if nan else None
 
 
 def _of_clips(clips: Trial, found: Finding | None) -> Finding | None:
-    """The dependence on other clips, where no finding says so already."""
+    """The finding for a dependence on other clips, unless another finding includes it."""
     if clips.verdict != "failed" or (found is not None and found.leak == "batch statistics"):
         return None
     return finding("other clips")
@@ -164,7 +199,7 @@ def _conditions_trial(name: str, ahead: int | None, columns: int) -> Trial:
         return Trial(trial, "not applicable", why)
     if ahead > 0:
         return Trial(trial, "failed", f"prediction t reads conditions up to {name}")
-    more = "; it tells where the arm has arrived" if ahead == 0 else ""
+    more = "; it contains where the arm has arrived" if ahead == 0 else ""
     return Trial(trial, "passed", f"the latest condition that prediction t reads is {name}{more}")
 
 
@@ -174,8 +209,8 @@ def _feedback_trial(feedback: np.ndarray | None, why_not: str) -> Trial:
         return Trial(trial, "not applicable", why_not)
     fed = _fed(feedback)
     if not len(fed):
-        return Trial(trial, "not applicable", "one frame is predicted: there is nothing to feed")
-    what = f"disturbing predicted frame t changes frame t+1 at {fed.sum()} of {len(fed)} steps"
+        return Trial(trial, "not applicable", "one frame is predicted: nothing can be fed back")
+    what = f"changing predicted frame t changes frame t+1 at {fed.sum()} of {len(fed)} steps"
     return Trial(trial, "passed" if fed.all() else "failed", what)
 
 
