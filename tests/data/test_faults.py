@@ -475,7 +475,7 @@ FAULTS = [
     tar("text called .tar", bytes_of(lambda data: b"hello"), "test.tar", "not a whole tar"),
     # Arrays of one clip.
     arrays_of(
-        "an npz without the pictures", arrays(aux1_image=None), "clip.npz", "no array 'aux1_image'"
+        "an npz without the pictures", arrays(aux1_image=None), "clip.npz", "no array of pictures"
     ),
     arrays_of(
         "an npz with pictures of another shape",

@@ -618,3 +618,53 @@ def test_a_missing_package_is_named(
     for made in ("a.mp4", "a.hdf5"):
         (tmp_path / made).touch()
     assert r"labkit[formats]" in str(fails(tmp_path / name, words))
+
+
+# ------------------------------------------------------------------------------- damaged bytes
+
+
+def sources(folder: Path) -> dict[str, bytes]:
+    """A small good file of each kind that is read whole."""
+    frames = np.stack([film(n, 3, 16, 16)[:, :, :16] for n in range(3)])
+    np.savez(folder / "a.npz", frames=frames, actions=rows(0, 6, 2).reshape(3, 2, 2))
+    np.save(folder / "a.npy", frames)
+    with h5py.File(folder / "a.hdf5", "w") as opened:
+        opened["frames"], opened["actions"] = frames, np.zeros((3, 3, 2))
+    write_records(folder / "a.tfrecord", [episode(0, 3)])
+    iio.imwrite(folder / "a.gif", frames[0], duration=100, loop=0)
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def assert_mutated_are_recordings_or_our_errors(tmp_path: Path, count: int) -> None:
+    folder, outcomes = tmp_path / "good", set()
+    folder.mkdir()
+    for name, good in sources(folder).items():
+        draw = np.random.default_rng(len(name))
+        for number in range(count):
+            data = bytearray(good)
+            for _ in range(draw.choice([1, 1, 4, 20])):
+                # Headers are at the beginning, and a zip's list at the end.
+                place = int(draw.integers(len(data)) * draw.choice([1, 0.05]))
+                data[place if number % 3 else -1 - place] = int(draw.integers(256))
+            if number % 7 == 0:
+                del data[int(draw.integers(len(data))) :]
+            file = tmp_path / name
+            file.write_bytes(data)
+            try:
+                convert(file, tmp_path / "out", pictures=Pictures(resize=16))
+                said = ""
+            except DataError as fault:
+                said = str(fault)
+            outcomes.add((name, "error" if said else "clips"))
+            assert len(said.splitlines()) <= 1
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    assert {name for name, outcome in outcomes if outcome == "error"} == set(sources(folder))
+
+
+def test_mutated_files_are_recordings_or_our_errors(tmp_path: Path) -> None:
+    assert_mutated_are_recordings_or_our_errors(tmp_path, 12)
+
+
+@pytest.mark.fuzz
+def test_two_thousand_mutated_files_of_each_kind(tmp_path: Path) -> None:
+    assert_mutated_are_recordings_or_our_errors(tmp_path, 2000)
