@@ -9,6 +9,7 @@ clips: compare figures of one setting only.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,9 @@ class VideoFeatures:
             what = "FVD is not measured: its network's weights are not there"
             raise LabkitError(what, file=place, hint=HINT)
         try:
-            self._net = torch.jit.load(str(place), map_location=device).eval()
+            with warnings.catch_warnings():  # TorchScript is deprecated; the file has no other form
+                warnings.simplefilter("ignore")
+                self._net = torch.jit.load(str(place), map_location=device).eval()
         except Exception as error:  # torch raises many kinds for a damaged file
             reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
             what = f"FVD is not measured: not a readable network: {reason}"

@@ -14,6 +14,11 @@ from labkit.evaluation import Evaluation, evaluate
 from labkit.evaluation.video_distance import VARIABLE, VideoFeatures, frechet_distance
 from labkit.model import VideoCVAE
 
+# The file is TorchScript, whose makers advise other ways now.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning"
+)
+
 
 class StandIn(nn.Module):
     """Called as the I3D network is; its features are means over the thirds of a video."""
