@@ -2,261 +2,542 @@
 # # 3 · The model: a CVAE unrolled over time
 #
 # [02_dataloader](02_dataloader.ipynb) ended with a batch: frames $x_t$ and conditions $c_t$. The
-# model makes $\hat x_1, \hat x_2, \dots$ of it, one after the other. It is of the family of SVG
-# (Denton & Fergus 2018), with the robot's condition added. For $t = 1, \dots, T-1$:
+# model turns it into predictions $\hat x_1, \hat x_2, \dots$, one after the other. It belongs to
+# the family of SVG (Denton & Fergus 2018), with the robot's condition added.
+#
+# **After this page you can**
+#
+# 1. write one step of the model, one equation a line, and give the shape of each quantity;
+# 2. name the three rollouts, and say which frame is fed and where $z_t$ comes from in each;
+# 3. write the reparameterized draw and the free-running rollout;
+# 4. prove that a prediction reads no future frame;
+# 5. say what skip connections, batch norm, a learned prior and latent maps change.
+#
+# **You need** pages [1](01_elbo_derivation.ipynb) and [2](02_dataloader.ipynb), LSTMs,
+# convolutions.
+#
+# **Time**: about 60 minutes to read and to solve the exercises; about a minute to run.
+#
+# For $t = 1, \dots, T-1$, with context frames $x_0, \dots, x_{n-1}$ ($n$ = `n_past` = 2):
 #
 # $$\begin{aligned}
-# h_{t-1} &= \mathrm{Enc}(x_{t-1}) && x_{t-1}\text{: true in the context, later as rolled out} \\
-# z_t &\sim q_\phi(z_t \mid x_{1:t}, c) && \text{while learning, and in reconstructions} \\
-# z_t &\sim p(z_t) = \mathcal{N}(0, I) && \text{in predictions} \\
+# h_{t-1} &= \mathrm{Enc}(x_{t-1}) && \text{the frame fed: true in the context} \\
+# z_t &\sim q_\phi(z_t \mid x_{1:t}) && \text{where } x_t \text{ is known: in the context, and in
+#   training} \\
+# z_t &\sim p(z_t) = \mathcal{N}(0, I) && \text{where } x_t \text{ is predicted} \\
 # g_t &= \mathrm{LSTM}_\theta(h_{t-1}, c_{t-1}, z_t) \\
 # \hat x_t &= \mathrm{Dec}(g_t, \text{skip features})
 # \end{aligned}$$
 
 # %%
 import labkit
+from labkit.course.checks import check_free_run, check_reparameterize
+from labkit.views.model_graph import model_graph
 
 labkit.lab_setup()
+model_graph("A prediction: 2 -> 3 frames", n_past=2, n_future=3, posterior_condition=False)
 
 # %% [markdown]
-# ## 3.1 Stage by stage
+# Each column is one step. Grey circles are given, white ones are computed. In the first column
+# $x_1$ is a context frame, so $z_1$ comes from the posterior. After the context $z_t$ comes from
+# the prior, and the frame fed is the last prediction (blue arrows).
 #
-# The `smoke` preset is the smallest model of the lab. Its weights here are random: this page is
-# about what goes where. The batch is two windows of 2 + 10 simulated frames.
+# ## 3.1 One step, one call a line
+#
+# The model here is the course's with smaller sizes: an encoder and a decoder of convolutions, and
+# LSTMs over vectors. Its weights are random: this section is about what goes where. The batch is
+# two simulated clips of 12 frames.
 
 # %%
 import dataclasses
 
 import torch
 
-from labkit.data.simulator import simulate_clip
+from labkit.course.small_model import simulated_windows, small_course_model, train_small
 from labkit.model import VideoCVAE
-from labkit.presets import preset
-from labkit.reporting.evaluate_run import window_of
 
-smoke = preset("smoke")
-config = dataclasses.replace(smoke, model=dataclasses.replace(smoke.model, predictor="lstm"))
-model = VideoCVAE(config.model, config.data.condition_size).eval()
-windows = [window_of(simulate_clip(seed=1, index=i), config, f"clip {i}") for i in (1, 2)]
-frames, condition = (torch.cat(parts) for parts in zip(*windows, strict=True))
+frames, condition = simulated_windows(2)
+model = VideoCVAE(small_course_model(), condition_size=7).eval()
 print("frames", tuple(frames.shape), " condition", tuple(condition.shape))
+assert frames.shape == (2, 12, 3, 64, 64)
+assert condition.shape == (2, 12, 7)
 
 # %% [markdown]
-# One step, $t = 1$, with everything it needs: the frame before it, the condition that leads to
-# it, and, as in learning, a $z_1$ from a posterior that has seen $x_1$.
+# Step $t = 1$, as in training. An LSTM takes a sequence, so its inputs get a time axis of length 1.
 
 # %%
 from labkit.model.backbones import Skips
 
 with torch.no_grad():
-    h, features = model.encoder(frames[:, 0])
-    h_target, _ = model.encoder(frames[:, 1])
-    c = condition[:, :1]
-    q, _ = model.posterior(torch.cat([h_target[:, None], c], dim=-1))
-    z = q.sample()
-    g, state = model.predictor(h[:, None], torch.cat([c, z], dim=-1))
-    skips = Skips(model.decoder.prepare([each[:, None] for each in features]), source=[0])
-    maps = model.decoder(g[:, 0], skips, model.cue(c[:, 0]))
-    anchor = model.output.keep(frames[:, 0], features)  # what it draws on later: section 3.7
-    told = torch.cat([c, c - c], dim=-1)[:, 0]  # the condition, and its change since the anchor
-    predicted = model.output(maps, g[:, 0], frames[:, 0], anchor, told)
-
-named = {"x_0": frames[:, 0], "h_0": h, "q mean": q.mean, "z_1": z, "g_1": g, "maps": maps}
-for name, tensor in (named | {"predicted x_1": predicted}).items():
-    print(f"{name:<14}{tuple(tensor.shape)}")
-print("skip features", *(tuple(each.shape) for each in features))
-
-# %% [markdown]
-# $h$, $z$ and $g$ are all of a frame that the LSTMs know: a few numbers. The **skip features**
-# carry what such a bottleneck cannot, the sharp and still background, past it to the decoder.
-# The course's model takes them from the last context frame, this one from the frame fed back.
-#
-# A vector $g$ also forgets *where* things are, and the decoder has to say it anew. The `demo`
-# preset therefore has a **ConvLSTM** (Shi et al. 2015) for $\mathrm{LSTM}_\theta$: its state and
-# its $g_t$ are feature maps of an eighth of the frame's side (`model.predictor="convlstm"`).
-
-# %% [markdown]
-# ## 3.2 How large?
-#
-# The course's sample code has a `vgg64` backbone and larger encodings; the `demo` preset is made
-# to be trained in minutes on a CPU. Every time step shares these weights.
+    h_0, maps = model.encoder(frames[:, 0])  # h_0 = Enc(x_0), and its feature maps
+    h_1, _ = model.encoder(frames[:, 1])  # h_1 = Enc(x_1), of the target
+    q, _ = model.posterior(h_1[:, None])  # q(z_1 | x_1) = LSTM_phi(h_1)
+    z_1 = q.mean + torch.exp(0.5 * q.log_variance) * torch.randn_like(q.mean)  # z_1 ~ q
+    c_and_z = torch.cat([condition[:, :1], z_1], dim=-1)
+    g_1, _ = model.predictor(h_0[:, None], c_and_z)  # g_1 = LSTM_theta(h_0, c_0, z_1)
+    skips = Skips(model.decoder.prepare([each[:, None] for each in maps]), [0])
+    x_1 = model.decoder(g_1[:, 0], skips).sigmoid()  # x^_1 = Dec(g_1, skips)
 
 # %%
-names = ("encoder", "decoder", "predictor", "posterior")
-print(f"{'':<9}" + "".join(f"{name:>12}" for name in (*names, "all")))
-for which in ("course", "demo"):
-    network = VideoCVAE(preset(which).model, condition_size=7)
-    sizes = [sum(p.numel() for p in getattr(network, name).parameters()) for name in names]
-    total = sum(p.numel() for p in network.parameters())
-    print(f"{which:<9}" + "".join(f"{size:>12,}" for size in (*sizes, total)))
+shapes = {"h_0": h_0, "q mean": q.mean, "z_1": z_1, "g_1": g_1, "predicted x_1": x_1}
+for name, tensor in shapes.items():
+    print(f"{name:<14} {tuple(tensor.shape)}")
+print("skip features ", ", ".join(str(tuple(each.shape[1:])) for each in maps))
+assert x_1.shape == frames[:, 0].shape
+assert 0 <= x_1.min() <= x_1.max() <= 1
 
 # %% [markdown]
-# ## 3.3 Reparameterisation
+# $h$, $z$ and $g$ are all that the LSTMs know of a frame: 32, 8 and 32 numbers. The **skip
+# features** go past this bottleneck to the decoder, and bring the sharp background.
 #
-# $z$ is drawn, and through a draw no gradient passes. Written as
-# $z = \mu + \sigma \epsilon$ with $\epsilon \sim \mathcal{N}(0, I)$ the chance is an input, and
-# $z$ is a plain function of $\mu$ and $\log \sigma^2$:
-# $\partial z / \partial \mu = 1$ and $\partial z / \partial \log \sigma^2 = (z - \mu) / 2$.
-
-# %%
-from labkit.model import Gaussian
-
-mean = torch.tensor([[0.5, -1.0, 2.0]], requires_grad=True)
-log_variance = torch.tensor([[0.0, -2.0, 1.0]], requires_grad=True)
-z = Gaussian(mean, log_variance).sample(torch.Generator().manual_seed(1))
-z.sum().backward()
-
-print("dz/dmean         ", mean.grad)
-print("dz/dlog_variance ", log_variance.grad)
-print("(z - mean) / 2   ", ((z - mean) / 2).detach())
-
-# %% [markdown]
-# ## 3.4 Three rollouts
-#
-# | | fed back after the context | $z_t$ from | for |
-# | --- | --- | --- | --- |
-# | `rollout` | true frames *or* predictions | posterior | learning |
-# | `reconstruct` | predictions | posterior, which sees $x_t$ | an upper reference |
-# | `predict` | predictions | prior | the result |
-#
-# **Teacher forcing decides which frame is fed back, and nothing else.** In both cases $z_t$ comes
-# from the posterior, which is learned either way. (The report this lab began with drew $z$ from a
-# fixed Gaussian wherever it did not force: then the posterior learns nothing from those steps.)
-
-
-# %%
-def roll(forced, frames):
-    """The training rollout, with the same noise each time."""
-    noise = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        return model.rollout(frames, condition, 2, teacher_forced=forced, generator=noise)
-
-
-def differ(one, other):
-    """The time steps whose predictions are not the same, bit for bit."""
-    return [t for t in range(1, 12) if not one.frames[:, t - 1].equal(other.frames[:, t - 1])]
-
-
-forced, free = roll(True, frames), roll(False, frames)
-print("same posterior:", torch.equal(forced.posterior.mean, free.posterior.mean))
-print("predictions differ at t =", differ(forced, free))
-
-# %% [markdown]
-# They part at $t = 3$: it is the first step whose $x_{t-1}$ is no context frame. Which frames
-# does a rollout look at? Change one, and see what moves. Frame 5, turned into its negative:
-
-# %%
-changed = frames.clone()
-changed[:, 5] = 1 - frames[:, 5]
-print("teacher forced", differ(forced, roll(True, changed)))
-print("free-running  ", differ(free, roll(False, changed)))
-
-# %% [markdown]
-# Free-running sees it too, although it is fed its own predictions: through $z_5$, whose posterior
-# looks at its target. Blind the posterior, so that $z$ tells nothing, and only feeding is left:
-
-# %%
-with torch.no_grad():
-    for head in (model.posterior.mean, model.posterior.log_variance):
-        head.weight.zero_()
-
-for name, choice in (("teacher forced", True), ("free-running  ", False)):
-    print(name, differ(roll(choice, frames), roll(choice, changed)))
-
-# %% [markdown]
-# With forcing, frame 5 is fed at step 6, and from there the LSTM remembers it. Without, a frame
-# after the context is never read at all. The price of forcing is the other side of the same
-# table: a model that has only ever been fed true frames meets its own, slightly wrong ones for
-# the first time in the test (Bengio et al. 2015).
-
-# %% [markdown]
-# ## 3.5 A prediction cannot read the future
-#
-# Whether a rollout at test time is honest should not rest on reading its code. `predict` is not
-# given a future frame: it takes the context, the conditions and a number; the rest is about the
-# draws of $z$.
+# All steps together are one loop. It is in `labkit/reference/model.py`, and it computes all three
+# rollouts of this page. This is the body of its loop:
 
 # %%
 import inspect
 
-for name, parameter in inspect.signature(model.predict).parameters.items():
-    print(f"{name:<10} {parameter.annotation}")
+from labkit.reference.model import unroll
+
+source = inspect.getsource(unroll)
+print(source[source.index("    for t in range") :])
 
 # %% [markdown]
-# And a test that works on any rollout: fill what must not be read with NaN, which no arithmetic
-# gets rid of. The last condition row, $c_{11}$, belongs to a step after the last, so it goes too.
+# The package's own model, `VideoCVAE`, computes the same in fewer and larger calls:
 
 # %%
-from labkit.errors import ShapeError
+noise = torch.randn(2, 11, 8, generator=torch.Generator().manual_seed(1))
+with torch.no_grad():
+    by_loop = unroll(model, frames, condition, 2, noise, teacher_forced=True).frames
+    by_engine = model.rollout(frames, condition, 2, teacher_forced=True, noise=noise).frames
+far = (by_loop - by_engine).abs().max()
+print(f"11 steps: the largest difference is {far:.4f}")
+assert far < 1e-5
 
+# %% [markdown]
+# ## 3.2 How large is it, and where?
+#
+# Every time step uses the same weights. A multiply-add is one multiplication and one addition; the
+# counts are for one frame.
+
+# %%
+from torch.utils.flop_counter import FlopCounterMode
+
+from labkit.presets import preset
+
+
+def multiply_adds(network, *arguments):
+    """Millions of multiply-adds of one call."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(*arguments)
+    return counter.get_total_flops() / 2 / 1e6
+
+
+course = VideoCVAE(preset("course").model, condition_size=7).eval()
+names = ("encoder", "decoder", "predictor", "posterior")
+parameters = [sum(p.numel() for p in getattr(course, name).parameters()) for name in names]
+
+# %%
+h, z = torch.zeros(1, 1, 128), torch.zeros(1, 1, 64 + 7)
+_, maps = course.encoder(frames[:1, 0])
+skips = Skips(course.decoder.prepare([each[:, None] for each in maps]), [0])
+work = {
+    "encoder": multiply_adds(course.encoder, frames[:1, 0]),
+    "decoder": multiply_adds(course.decoder, h[:, 0], skips),
+    "predictor": multiply_adds(course.predictor, h, z),
+    "posterior": multiply_adds(course.posterior, h),
+}
+print("course      parameters   million multiply-adds")
+for name, size in zip(names, parameters, strict=True):
+    print(f"{name:<10}{size:>12,}{work[name]:>14,.1f}")
+assert work["encoder"] + work["decoder"] > 0.99 * sum(work.values())
+
+# %% [markdown]
+# Nearly all of the work is in the convolutions of encoder and decoder. The LSTMs have 8 % of the
+# parameters and almost none of the work.
+
+# %%
+share = (parameters[2] + parameters[3]) / sum(parameters)
+print(f"LSTMs: {100 * share:.0f} % of the parameters")
+assert 0.07 < share < 0.09
+
+# %% [markdown]
+# ## 3.3 Reparameterization
+#
+# $z$ is drawn from $\mathcal{N}(\mu, \sigma^2)$. A draw has no gradient. Written as
+#
+# $$z = \mu + \sigma\, \epsilon, \qquad \epsilon \sim \mathcal{N}(0, I), \qquad
+#   \sigma = e^{\frac12 \log \sigma^2}$$
+#
+# the randomness is an input, and $z$ is a differentiable function of $\mu$ and $\log \sigma^2$,
+# with $\partial z / \partial \mu = 1$ and $\partial z / \partial \log \sigma^2 = (z - \mu) / 2$.
+# Page 1, section 1.7, compares it with the other way to a gradient.
+#
+# **Exercise 1.** Write the draw. Both arguments are (B, z).
+
+
+# %% nbgrader={"grade": false, "grade_id": "reparameterize", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def reparameterize(mu, logvar):
+    """A draw from N(mu, exp(logvar)) through which gradients flow."""
+    ### BEGIN SOLUTION
+    return mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "check-reparameterize", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check_reparameterize(reparameterize)
+
+# %% [markdown]
+# ## 3.4 Three rollouts
+#
+# | rollout | frame fed after the context | $z_t$ after the context | purpose |
+# | --- | --- | --- | --- |
+# | `rollout` | true *or* predicted | posterior, which sees $x_t$ | training |
+# | `reconstruct` | predicted | posterior, which sees $x_t$ | an upper reference |
+# | `predict` | predicted | prior | the result |
+#
+# Within the context the three are the same: true frames are fed, and $z_t$ comes from the
+# posterior.
+#
+# **Teacher forcing decides which frame is fed, and nothing else.** It is the blue arrow into each
+# column after the context. With teacher forcing it comes from the true $x_{t-1}$ at the bottom:
+
+# %%
+training = {"n_past": 2, "n_future": 2, "z": "posterior", "posterior_condition": False}
+model_graph("Training, teacher forced", **training, teacher_forced=True)
+
+# %% [markdown]
+# Without it, the arrow comes from the prediction at the top:
+
+# %%
+model_graph("Training, free-running", **training, teacher_forced=False)
+
+# %% [markdown]
+# In both graphs $z_t$ comes from $\mathrm{LSTM}_\phi$. The same can be measured. Which steps change
+# when true frame 5 is replaced by its negative?
+
+
+# %%
+def changed_steps(teacher_forced, z_from):
+    """The steps t whose prediction changes when frame 5 does."""
+    changed = frames.clone()
+    changed[:, 5] = 1 - frames[:, 5]
+    how = {"teacher_forced": teacher_forced, "z_from": z_from}
+    with torch.no_grad():
+        one, other = (unroll(model, x, condition, 2, noise, **how) for x in (frames, changed))
+    differs = (one.frames != other.frames).any(dim=4).any(dim=3).any(dim=2).any(dim=0)
+    return [t for t in range(1, 12) if differs[t - 1]]
+
+
+# %%
+measured = {
+    "rollout, teacher forced": changed_steps(True, "posterior"),
+    "rollout, free-running  ": changed_steps(False, "posterior"),
+    "frames fed, z from prior": changed_steps(True, "prior"),
+    "predict                ": changed_steps(False, "prior"),
+}
+
+for name, steps in measured.items():
+    print(f"{name:<25} {steps}")
+assert list(measured.values()) == [list(range(5, 12)), list(range(5, 12)), list(range(6, 12)), []]
+
+# %% [markdown]
+# A free-running rollout of training still depends on frame 5, from step 5 on: its $z_5$ comes from
+# the posterior, which sees $x_5$. With $z$ from the prior and true frames fed, the dependence
+# begins at step 6, where $x_5$ is the frame fed. A prediction does not depend on it at all.
+#
+# Teacher forcing has a price. A model that was only fed true frames meets its own imperfect ones
+# for the first time in the test (*exposure bias*, Bengio et al. 2015).
+#
+# ## 3.5 Mistake: a fixed Gaussian instead of the posterior
+#
+# Some code draws $z$ from a fixed Gaussian in steps without teacher forcing. Then these steps teach
+# the posterior nothing. We compare the size of its gradient.
+
+
+# %%
+def posterior_gradient(z_from):
+    """Norm of the gradient of the squared error with respect to the posterior's weights."""
+    model.zero_grad()
+    made = unroll(model, frames, condition, 2, noise, z_from=z_from).frames
+    (made - frames[:, 1:])[:, 1:].square().mean().backward()  # the steps after the context
+    return torch.stack([p.grad.norm() for p in model.posterior.parameters()]).norm().item()
+
+
+from_posterior, from_fixed = posterior_gradient("posterior"), posterior_gradient("prior")
+print(f"with the mistake the gradient is {from_posterior / from_fixed:.0f} times smaller")
+assert from_posterior > 2 * from_fixed
+
+# %% [markdown]
+# What is left comes from $z_1$, which is within the context.
+#
+# ## 3.6 The free-running rollout
+#
+# A prediction can be written with two calls. `model.begin(context, condition)` returns the state
+# after the context. `model.step(state, condition_row)` returns the next frame and the next state.
+# The model feeds each predicted frame to its next step.
+#
+# **Exercise 2.** Write the loop. `context` is (B, n_past, 3, 64, 64), `condition` (B, T, 7); the
+# result is (B, horizon, 3, 64, 64). Remember which condition leads to $x_t$.
+
+
+# %% nbgrader={"grade": false, "grade_id": "free-run", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def free_run(model, context, condition, horizon):
+    """The `horizon` frames after the context, free-running."""
+    ### BEGIN SOLUTION
+    n_past = context.shape[1]
+    state = model.begin(context, condition)
+    predicted = []
+    for t in range(n_past, n_past + horizon):
+        frame, state = model.step(state, condition[:, t - 1])
+        predicted.append(frame)
+    return torch.stack(predicted, dim=1)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "check-free-run", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false}
+check_free_run(free_run)
+
+# %% [markdown]
+# ## 3.7 A prediction cannot read the future
+#
+# That a test rollout is honest should not depend on reading its code. `predict` does not get a
+# future frame: its arguments are the context, the conditions and a number.
+
+# %%
+arguments = list(inspect.signature(model.predict).parameters)
+print(", ".join(arguments))
+assert arguments[:3] == ["context", "condition", "horizon"]
+
+# %% [markdown]
+# A check that works for any rollout: fill all that must not be read with NaN. Every sum and product
+# with a NaN is NaN. We do this to the loop itself, which has no guard at its input: all frames
+# from 2 on, and the last condition $c_{11}$, which leads to a frame after the last.
+
+# %%
 poisoned, rows = frames.clone(), condition.clone()
 poisoned[:, 2:], rows[:, 11] = torch.nan, torch.nan
 with torch.no_grad():
-    predicted = model.predict(poisoned[:, :2], rows, horizon=10)
-print("predict is finite:", predicted.isfinite().all().item())
-try:
-    model.reconstruct(poisoned, rows, 2)
-except ShapeError as error:
-    print("reconstruct:", error)
-
-# %% [markdown]
-# A *reconstruction* sees what it is to make, and so it is given the NaNs. It says how much $z$
-# can carry, and must never be reported as a prediction. Nor must a loop that feeds true frames
-# after the context: some public solutions of this task do that, and their figures are too high.
-
-# %% [markdown]
-# ## 3.6 Where training and rollout differ: batch norm
-#
-# The course's model normalises by **batch statistics** while it learns, and by their moving
-# average in the test. The averages were gathered over all time steps of all batches, and mostly
-# over true frames; a free-running rollout feeds frames that blur from step to step, and whose
-# statistics drift. The same weights are then another function. Group norm (Wu & He 2018) looks at
-# each frame alone and is the same function always; the `demo` preset uses it.
+    predicted = unroll(model, poisoned, rows, 2, noise, z_from="prior").frames
+    reconstructed = unroll(model, poisoned, rows, 2, noise, z_from="posterior").frames
+    forced = unroll(model, poisoned, rows, 2, noise, z_from="prior", teacher_forced=True).frames
 
 # %%
-for kind, network in (("batch", "course"), ("group", "demo")):
-    encoder = VideoCVAE(preset(network).model, condition_size=7).encoder
-    with torch.no_grad():
-        training, rollout = encoder.train()(frames[:, 0])[0], encoder.eval()(frames[:, 0])[0]
-    print(f"{kind} norm: same encoding in both modes: {torch.allclose(training, rollout)}")
+results = {"predicted": predicted, "reconstructed": reconstructed, "true frames fed": forced}
+for name, made in results.items():
+    nans = [t for t in range(1, 12) if made[:, t - 1].isnan().any()]
+    print(f"{name:<16} NaN at t = {nans}")
+assert predicted.isfinite().all()
+assert reconstructed[:, 1:].isnan().all()
+assert forced[:, 2:].isnan().all()
+assert forced[:, :2].isfinite().all()
 
 # %% [markdown]
-# ## 3.7 What the decoder's maps become
+# The prediction is finite. The reconstruction is NaN from $t = 2$, the first step whose posterior
+# sees a frame after the context. With true frames fed it is NaN from $t = 3$. A reconstruction sees
+# its target. It says how much $z$ can carry, and must never be reported as a prediction.
 #
-# The course's decoder paints every pixel anew, through a sigmoid. But nearly all of a frame was
-# in the frame before it. With `output="flow"` (after Finn et al. 2016) there are three
-# sources, blended under masks that sum to 1 at each pixel: the previous frame *moved* by a flow,
-# the last context frame, and fresh pixels for what neither of them shows.
+# `labkit.evaluation.leakage.prove` does this, and more, to any function that predicts:
+
+# %%
+from labkit.evaluation.leakage import predictor_of, prove
+
+
+def with_true_frames(frames, condition, n_past):
+    """A dishonest predictor: it feeds the true frames."""
+    epsilon = torch.randn(len(frames), frames.shape[1] - 1, 8)
+    made = unroll(model, frames, condition, n_past, epsilon, z_from="prior", teacher_forced=True)
+    return made.frames[:, n_past - 1 :]
+
+
+short = frames[:, :5], condition[:, :5]
+leaks = {}
+for name, predict in (("model.predict", predictor_of(model)), ("dishonest", with_true_frames)):
+    leaks[name] = [finding.leak for finding in prove(predict, short).findings]
+    print(f"{name:<14} {', '.join(leaks[name]) or 'no leak found'}")
+assert not leaks["model.predict"]
+assert leaks["dishonest"] == ["teacher forcing"]
+
+# %% [markdown]
+# ## 3.8 Mistake: skip features of the wrong frame
+#
+# The decoder gets the encoder's feature maps of one frame. The preset `course` takes them from the
+# last context frame, frame 1. A common loop has `i < n_past` in the wrong place, and takes them
+# from frame 0 (`skip="svg"`). With the same weights, how much does each context frame count for
+# $\hat x_2$? We replace one by its negative.
+
+# %%
+effect = {}
+for skip in ("last_context", "svg"):
+    network = VideoCVAE(dataclasses.replace(small_course_model(), skip=skip), 7).eval()
+    network.load_state_dict(model.state_dict())
+    for t in (0, 1):
+        changed = frames[:, :2].clone()
+        changed[:, t] = 1 - changed[:, t]
+        with torch.no_grad():
+            one, other = (
+                network.predict(x, condition, 1, sample=False) for x in (frames[:, :2], changed)
+            )
+        effect[skip, t] = (one - other).abs().mean().item()
+
+# %%
+for skip in ("last_context", "svg"):
+    share = effect[skip, 1] / (effect[skip, 0] + effect[skip, 1])
+    print(f"{skip:<13} frame 1 has {100 * share:3.0f} % of the effect, frame 0 the rest")
+assert effect["last_context", 1] > 5 * effect["last_context", 0]
+assert effect["svg", 0] > 5 * effect["svg", 1]
+
+# %% [markdown]
+# With random weights nearly all of the effect goes through the skip features. With the mistake the
+# decoder sees an older picture of the arm than there is.
+#
+# ## 3.9 Batch norm: training and rollout are different functions
+#
+# The course's model normalises by the statistics of its *batch* in training, and by their moving
+# average in the test. The averages come from true frames. A free-running rollout feeds predictions,
+# which are smoother, and the statistics are then not those of the averages. To see what this
+# changes, the small model is trained for some seconds (page 4 explains how).
+
+# %%
+training_frames, training_condition = simulated_windows(16, first=10)
+trained = train_small(training_frames, training_condition, updates=40)
+test_frames, test_condition = simulated_windows(6, first=100)
+
+# %%
+from labkit.evaluation import psnr
+
+zeros = torch.zeros(6, 11, 8)
+psnr_of = {}
+for statistics in ("moving average", "own batch"):
+    trained.train(statistics == "own batch")
+    weights = {name: value.clone() for name, value in trained.state_dict().items()}
+    for forced in (True, False):
+        with torch.no_grad():
+            made = trained.rollout(
+                test_frames, test_condition, 2, teacher_forced=forced, noise=zeros
+            ).frames
+        psnr_of[statistics, forced] = psnr(made, test_frames[:, 1:]).mean(dim=0)
+        trained.load_state_dict(weights)  # a rollout in training mode moves the averages
+trained = trained.eval()
+
+# %%
+import matplotlib.pyplot as plt
+
+figure, axes = plt.subplots(1, 2, figsize=(8, 3), sharey=True, layout="constrained")
+for axis, forced in zip(axes, (True, False), strict=True):
+    for statistics, marker in (("moving average", "o-"), ("own batch", "s--")):
+        axis.plot(range(1, 12), psnr_of[statistics, forced], marker, label=statistics)
+    axis.set_title("true frames fed" if forced else "free-running")
+    axis.set_xlabel("time step t")
+axes[0].set_ylabel("PSNR, dB")
+axes[0].legend(title="statistics")
+plt.show()
+
+# %% [markdown]
+# The same weights give two curves in each panel. The distance of the curves is what the statistics
+# cost or bring. It is larger in the free-running rollout.
+
+# %%
+distance = {}
+for forced in (True, False):
+    apart = psnr_of["moving average", forced] - psnr_of["own batch", forced]
+    distance[forced] = apart[2:].abs().mean().item()
+print("mean distance from t = 3 on: below 0.3 dB with true frames, above 0.3 dB free-running")
+assert distance[True] < 0.3 < distance[False]
+
+# %% [markdown]
+# Group norm (Wu & He 2018) takes its statistics from each frame alone. It is the same function in
+# training and in the test. The preset `demo` uses it.
+
+# %%
+for norm in ("batch", "group"):
+    encoder = VideoCVAE(dataclasses.replace(small_course_model(), norm=norm), 7).encoder
+    with torch.no_grad():
+        h_training, h_test = encoder.train()(frames[:, 0])[0], encoder.eval()(frames[:, 0])[0]
+    far = (h_training - h_test).abs().max().item()
+    print(f"{norm} norm: h in training and in the test differ by up to {far:.1f}")
+assert far == 0
+
+# %% [markdown]
+# ## 3.10 Extensions
+#
+# | option | what changes in the equations |
+# | --- | --- |
+# | `prior="learned"` | $p(z_t)$ becomes $p_\psi(z_t \mid x_{<t}, c_{<t})$, by its own LSTM |
+# | `conditioning="conv"` | map $m_k$ becomes $\mathrm{softplus}(u_k^\top c)\, m_k + v_k^\top c$ |
+# | `latent_levels=3` | 2 latent maps more: $p(z^1)\, p(z^2 \mid z^1)\, p(z^3 \mid z^{1:2})$ |
+#
+# The first is by Denton & Fergus (2018), the second by Choi et al. (2019), the third after Lin et
+# al. (2020).
+#
+# One call each shows the shapes:
+
+# %%
+options = {
+    "as the course": {},
+    "learned prior": {"prior": "learned"},
+    "conditional convolution": {"conditioning": "conv"},
+    "latent maps": {"latent_levels": 3},
+}
+
+# %%
+priors = {}
+print(f"{'':<24}parameters  latent numbers of a step  prior of 11 steps")
+for name, option in options.items():
+    network = VideoCVAE(dataclasses.replace(small_course_model(), **option), 7).eval()
+    with torch.no_grad():
+        priors[name] = network.rollout(frames, condition, 2, teacher_forced=True).prior
+    count = sum(p.numel() for p in network.parameters())
+    print(
+        f"{name:<24}{count:>10,}  {sum(network.latent_sizes):>24}  {tuple(priors[name].mean.shape)}"
+    )
+
+# %% [markdown]
+# A fixed prior is $\mathcal{N}(0, I)$ at every step; a learned one has its own mean at each step.
+
+# %%
+assert (priors["as the course"].mean == 0).all()
+assert priors["learned prior"].mean.abs().max() > 0
+assert (priors["learned prior"].mean[:, 0] != priors["learned prior"].mean[:, 1]).any()
+assert priors["latent maps"].mean.shape[-1] > priors["as the course"].mean.shape[-1]
+
+# %% [markdown]
+# ## 3.11 What the decoder's maps become
+#
+# The course's decoder paints every pixel anew, through a sigmoid. But nearly all of a frame was in
+# the frame before it. With `output="flow"` (after Finn et al. 2016) there are three sources,
+# blended by masks that sum to 1 at each pixel: the previous frame *moved* by a flow, the last
+# context frame, and painted pixels for what neither of them shows.
 #
 # $$\hat x_t = m_1 \odot \mathrm{warp}(\hat x_{t-1}, f) + m_2 \odot x_{\text{context}}
-#   + m_3 \odot \text{fresh}$$
+#   + m_3 \odot \text{painted}$$
 #
 # The flow says where to read, in pixels: with $f = (6, 0)$ everything moves 6 pixels to the left.
 
 # %%
 from IPython.display import Image
 
-from labkit.model.warping import warp
+from labkit.model.output import warp
 from labkit.views import filmstrip, png_bytes, to_uint8
 
 steps = torch.tensor([0.0, 3.0, 6.0, 9.0])
 flow = torch.zeros(4, 2, 64, 64)
 flow[:, 0] = steps[:, None, None]
-moved_frames = warp(frames[:1, 0].expand(4, -1, -1, -1), flow)
+moved = warp(frames[:1, 0].expand(4, -1, -1, -1), flow)
 
-difference = (moved_frames[2, :, :, :58] - frames[0, 0, :, :, 6:]).abs().max()
+difference = (moved[2, :, :, :58] - frames[0, 0, :, :, 6:]).abs().max()
 print(f"moved by 6 pixels, the largest difference is {difference:.4f}")
-Image(png_bytes(filmstrip({"moved 3 t pixels": to_uint8(moved_frames.clamp(0, 1))}, scale=2)))
+assert difference < 1e-4
+Image(png_bytes(filmstrip({"moved 3 t pixels": to_uint8(moved.clamp(0, 1))}, scale=2)))
 
 # %% [markdown]
-# Beyond its border the frame is repeated: such places are what masks and fresh pixels are for.
+# Beyond its border the frame is repeated. Masks and painted pixels are there for such places.
 #
-# A frame that is moved again at every step blurs, and after ten of them the arm would be a smear.
-# The `demo` preset has `output="layer"`: a mask, made once from the last context frame, cuts a
-# *layer* out of it, and at each step frame and mask are shifted, scaled and sheared as a whole. By
-# how much follows from the condition, and from what has changed in it since that frame. Nobody
-# told the network what an arm is. Here is what the demo's weights (notebook 05) have come to cut
-# out, on a test clip, and where they carry it:
+# A frame that is moved again at every step gets blurred, and after ten steps the arm would be a
+# smear. The preset `demo` has `output="layer"`. A mask, made once from the last context frame, cuts
+# a *layer* out of it. At each step layer and mask are shifted, scaled and sheared as a whole. By
+# how much follows from the condition, and from its change since that frame. No label says what the
+# arm is. Here is what the demo's weights (page 5) cut out of a test clip, and where they move it.
+# The frames at $t$ = 0 and 1 are the context:
 
 # %%
 from pathlib import Path
@@ -264,18 +545,20 @@ from pathlib import Path
 from labkit.data.simulator import SPLIT_OFFSETS
 from labkit.training import load_model
 
-trained, settings = load_model(Path("demo_run"))
+trained, _ = load_model(Path("demo_run"))
+
+
+# %%
 layers = []
 
 
 def note_the_layer(output, inputs):
-    _, g, _, anchor, told = inputs
-    layers.append(output.carried(anchor, g, told))
+    _, g, _, reference, conditioning = inputs
+    layers.append(output.warp_layer(reference, g, conditioning))
 
 
 hook = trained.output.register_forward_pre_hook(note_the_layer)
-one = simulate_clip(seed=1, index=SPLIT_OFFSETS["test"] + 2)
-clip, its_condition = window_of(one, settings, "test clip 2")
+clip, its_condition = simulated_windows(1, first=SPLIT_OFFSETS["test"] + 2)
 with torch.no_grad():
     made = trained.predict(clip[:, :2], its_condition, 10, sample=False)[0]
 hook.remove()
@@ -289,10 +572,56 @@ rows = {
     "the layer": torch.cat([torch.ones_like(past), layer]),
 }
 shown = {name: to_uint8(each.clamp(0, 1)) for name, each in rows.items()}
-Image(png_bytes(filmstrip(shown, n_past=2)))
+Image(png_bytes(filmstrip(shown)))
 
 # %% [markdown]
-# The fainter, the less the mask takes of it. What the layer leaves out, the other sources show: the
-# place where the arm was at first, which no frame shows, and things that are pushed.
+# Where the mask is weak, the layer is faint. The rest of a frame comes from the other sources: the
+# place where the arm was at first, which no frame shows, and the objects that are pushed.
+
+# %%
+from labkit.evaluation import psnr
+
+repeated = past[1:].expand_as(made)
+gain = psnr(made, clip[0, 2:]).mean() - psnr(repeated, clip[0, 2:]).mean()
+print(f"{gain:.0f} dB better than repeating frame 1, on this clip")
+assert gain > 3
+
+# %% [markdown]
+# ## Summary
+#
+# 1. A step: encode the frame fed, draw $z_t$, one LSTM step, decode with skip features.
+# 2. Teacher forcing decides which frame is fed. Where $z_t$ comes from is another question.
+# 3. $z = \mu + \sigma \epsilon$: the gradient reaches $\mu$ and $\log \sigma^2$.
+# 4. A prediction reads the context and $c_{<t}$ alone; NaN in all other inputs proves it.
+# 5. Batch norm is another function in a free-running rollout than in training; group norm is not.
+#
+# ## What can go wrong
+#
+# - $z$ from a fixed Gaussian in free-running training. See 3.5.
+# - Skip features from frame 0. See 3.8.
+# - A reconstruction reported as a prediction. See 3.7.
+# - $c_t$ given where $c_{t-1}$ belongs. The leak proof names it.
+# - The LSTM's state kept from one clip to the next.
+#
+# ## More exercises
+#
+# 3. In 3.4, which steps change when *condition* 5 does? Predict it for each rollout, then measure.
+# 4. Make a predictor that reads the mean colour of the future frames only. Does `prove` find it?
+# 5. In 3.9, use a batch of one clip in training mode. What happens to the curves, and why?
+#
+# ## Links
+#
+# - E. Denton, R. Fergus, *Stochastic Video Generation with a Learned Prior*, 2018:
+#   <https://arxiv.org/abs/1802.07687>
+# - S. Bengio et al., *Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks*,
+#   2015: <https://arxiv.org/abs/1506.03099>
+# - C. Finn, I. Goodfellow, S. Levine, *Unsupervised Learning for Physical Interaction through Video
+#   Prediction*, 2016: <https://arxiv.org/abs/1605.07157>
+# - Y. Choi et al., *Variable Rate Deep Image Compression With a Conditional Autoencoder*, 2019:
+#   <https://arxiv.org/abs/1909.04802>
+# - Y. Wu, K. He, *Group Normalization*, 2018: <https://arxiv.org/abs/1803.08494>
+# - In the package: `labkit/reference/model.py` (the loop of this page),
+#   `labkit/model/video_cvae.py`, `labkit/model/step.py`, `labkit/model/README.md` (all options),
+#   `labkit/evaluation/leakage/proof.py`.
 #
 # Next: [04_training](04_training.ipynb), how the weights get their values.

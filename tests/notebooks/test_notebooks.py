@@ -118,7 +118,7 @@ def test_a_code_cell_is_one_idea(name: str) -> None:
         assert "NBVAL_SKIP" not in cell.source
 
 
-COURSE_PAGES = ("01_elbo_derivation", "02_dataloader")
+COURSE_PAGES = ("01_elbo_derivation", "02_dataloader", "03_model")
 """Pages in the form of the course: goals, checked claims, exercises, summary, links."""
 
 GRADER = {"grade", "grade_id", "locked", "schema_version", "solution", "task"}
