@@ -31,7 +31,7 @@ def cgroup_quota(root: Path = Path("/")) -> float | None:
         return None
     mount, quotas = root / "sys/fs/cgroup", []
     for line in lines:
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if not controllers:  # cgroup v2: one tree for all controllers
             tree = mount
         elif "cpu" in controllers.split(","):

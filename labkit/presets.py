@@ -88,6 +88,16 @@ clips of a batch with z from that prior, so that samples stay good. beta is 1, t
 the first update on. Two and a half times DEMO's updates, each a third as long again. What it
 reaches and what not stands in `labkit/model/README.md`."""
 
+SCENE = dataclasses.replace(
+    DEMO,
+    model=dataclasses.replace(DEMO.model, width=8, map_size=32, places=True, output="scene"),
+    teacher_forcing=TeacherForcingConfig(start=0.0),
+    training=dataclasses.replace(DEMO.training, updates_per_epoch=50, learning_rate=0.003),
+)
+"""DEMO with the output `scene`: a frame is composed of layers instead of warped from the last one.
+Half of the width, and no teacher forcing, so that every layer is needed from the first update on.
+What it reaches and what it assumes: `labkit/model/README.md`."""
+
 SMOKE = dataclasses.replace(
     DEMO,
     model=dataclasses.replace(
@@ -112,6 +122,7 @@ PRESETS: dict[str, Config] = {
     "report": REPORT,
     "svg": SVG,
     "latent": LATENT,
+    "scene": SCENE,
     "smoke": SMOKE,
 }
 """The presets by name."""

@@ -32,14 +32,14 @@ from torch import Tensor
 from labkit.data.dataset import ClipDataset
 from labkit.data.pack import open_pack
 from labkit.data.simulator import SPLIT_OFFSETS
-from labkit.data.simulator.generate import seed_of
+from labkit.data.simulator.generate import manifest_seed
 from labkit.data.simulator.physics import LiveTable, Motion, run
 from labkit.data.simulator.render import render
 from labkit.data.simulator.scene import Thing, sample_scene
 from labkit.data.simulator.world import SimulatedWorld
-from labkit.evaluation.protocol import to_uint8
 from labkit.evaluation.regions import REGIONS, psnr_of_mse
 from labkit.files import write_whole
+from labkit.frames import to_uint8
 from labkit.training.checkpoint import load_model
 from labkit.views import figure_png
 from labkit.views.deviation import deviation_map
@@ -162,7 +162,7 @@ def futures_of(
 
 def main(options: Options) -> None:
     """Simulates and prints, or draws."""
-    seed = seed_of(open_pack(options.data).manifest["source"])
+    seed = manifest_seed(open_pack(options.data).manifest)
     if seed is None:
         raise SystemExit(f"{options.data} was not made by this simulator")
     rng = np.random.default_rng(0)
@@ -203,7 +203,7 @@ def draw(options: Options, folder: Path, world: SimulatedWorld, rng: np.random.G
     maps = [255 * each.std(dim=0).mean(dim=1).numpy() for each in (made, futures)]
     figure = deviation_map(
         to_uint8(batch.frames[0, N_PAST:]),
-        to_uint8(made[0]),
+        to_uint8(made[0], clip=True),
         maps[0],
         N_PAST,
         f"{folder.name}, simulated test clip {options.clip}: 2 -> 10 frames, free-running, "

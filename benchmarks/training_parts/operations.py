@@ -56,7 +56,7 @@ def step_operations(config: Config, batch: int, teacher_forced: bool, course_way
                 n_past,
                 teacher_forced=teacher_forced,
                 noise=noise,
-                trusted=True,
+                check_values=False,
             )
             objective = negative_elbo(rollout, frames[:, 1:], 1.0, config.model.observation)
         objective.loss.backward()

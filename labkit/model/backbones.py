@@ -22,6 +22,7 @@ from labkit.model.gaussian import Gaussian
 from labkit.model.latent_maps import LatentMap
 from labkit.model.layers import modulation, norm_2d
 from labkit.model.output import Aligner
+from labkit.model.places import PlaceMaps
 
 
 class Block(nn.Module):
@@ -31,7 +32,7 @@ class Block(nn.Module):
         self, conv: nn.Module, channels: int, norm: str, modulate: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self.conv = conv
+        self.conv, self.channels = conv, channels
         self.norm = norm_2d(norm, channels)
         self.modulate = modulate
 
@@ -161,8 +162,25 @@ class Levels:
 class Decoder(nn.Module):
     """Predicted encoding g and skip features -> a full-size map, without a final activation."""
 
-    def __init__(self, config: ModelConfig, out_channels: int, condition_size: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        out_channels: int,
+        condition_size: int,
+        *,
+        change_size: int = 0,
+        half_size: bool = False,
+    ) -> None:
+        """
+        Args:
+            config: the model's shape.
+            out_channels: of the map.
+            condition_size: C.
+            change_size: numbers of the condition's change, which `places` reads besides.
+            half_size: the map has half of the frame's side; of a composed output and dcgan64.
+        """
         super().__init__()
+        self.half_size = half_size
         w, norm = config.width, config.norm
 
         def block(conv: nn.Module, channels: int) -> Block:
@@ -207,6 +225,12 @@ class Decoder(nn.Module):
         self.enlarged = nn.Conv2d(w, out_channels, 3, padding=1) if enlarged else None
         widths = [plan[0] * w for plan in plans[self.from_map :]]
         self.aligners = nn.ModuleList(Aligner(c) for c in widths if config.align)
+        placed = [stage[0].channels for stage in stages[not self.from_map :][:2]]
+        self.places = (
+            PlaceMaps(condition_size + change_size, placed)
+            if config.places and condition_size
+            else None
+        )
         self.levels = nn.ModuleList(
             LatentMap(scale * w, (2 if self.upsample else 1) * scale * w, config.level_size)
             for scale in (4, 2)[: config.latent_levels - 1]
@@ -233,7 +257,8 @@ class Decoder(nn.Module):
         skips: Skips,
         embedding: Float[Tensor, "N e"] | None = None,
         levels: Levels | None = None,
-    ) -> Float[Tensor, "N out S S"]:
+        conditioning: Float[Tensor, "N _"] | None = None,
+    ) -> Float[Tensor, "N out _ _"]:
         """A map for each of N = B * S steps.
 
         Args:
@@ -241,7 +266,9 @@ class Decoder(nn.Module):
             skips: prepared.
             embedding: the embedded condition of each step.
             levels: for the latent maps; their Gaussians are added to it.
+            conditioning: the condition and its change, for the place maps.
         """
+        place_maps: list[Tensor] = []
         x = g if self.from_encoding is None else self.from_encoding(g[:, :, None, None], embedding)
         count = len(self.joins)
         for number, stage in enumerate(self.stages):
@@ -251,6 +278,11 @@ class Decoder(nn.Module):
                 x = F.interpolate(x, scale_factor=2, mode="nearest")
             first, *rest = stage
             joint = self._add_skip(x, number, first.conv, skips.at(count - 1 - number))
+            level = number - (not self.from_map)
+            if level == 0 and self.places is not None and conditioning is not None:
+                place_maps = self.places(conditioning, joint.shape[-1])
+            if 0 <= level < len(place_maps):
+                joint = joint + place_maps[level].to(joint.dtype)
             x = first.finish(joint, embedding)
             for block in rest:
                 x = block(x, embedding)
@@ -259,7 +291,9 @@ class Decoder(nn.Module):
         x = self._add_skip(x, count - 1, self.to_output, skips.at(0))
         if self.enlarged is None:
             return x
-        x = F.interpolate(F.leaky_relu(x, 0.2), scale_factor=2, mode="bilinear")
+        x = F.leaky_relu(x, 0.2)
+        if not self.half_size:
+            x = F.interpolate(x, scale_factor=2, mode="bilinear")
         return self.enlarged(x)
 
     def _add_skip(

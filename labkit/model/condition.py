@@ -15,6 +15,8 @@ from torch import Tensor
 
 MOVES = 2
 """The first columns of an action: dx and dy. Gripper and lift, after them, are no distances."""
+SUM_SCALE = 0.3
+"""Factor of sums of whole actions: over ten steps they grow far beyond the other numbers."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class ConditionInputs:
     """step t reads c_t; False: c_{t-1}"""
     has_positions: bool
     """the columns after the action are the position of the end effector"""
+    sums_all: bool = False
+    """without positions, the change is the sum and the difference of every column (output=scene)"""
 
     def normalise(self, condition: Float[Tensor, "*batch C"]) -> Float[Tensor, "*batch C"]:
         """The condition in the model's units."""
@@ -45,13 +49,13 @@ class ConditionInputs:
         return self.normalise(condition[:, first : first + n_frames - 1])
 
     def change(
-        self, steps: Float[Tensor, "B S C"], origin: Float[Tensor, "B 1 C"] | None
-    ) -> tuple[Float[Tensor, "B S C"], Float[Tensor, "B 1 C"]]:
+        self, steps: Float[Tensor, "B S C"], origin: Float[Tensor, "B 1 _"] | None
+    ) -> tuple[Float[Tensor, "B S _"], Float[Tensor, "B 1 _"]]:
         """How far the robot has moved since the last context frame.
 
         With positions it is the difference from that frame's condition. With actions alone it is
         the sum of the moves that lead to the target; the columns that are no moves stay as they
-        are.
+        are. With `sums_all` it is twice as wide (`sum_and_difference`).
 
         Args:
             steps: normalised conditions of S steps in a row.
@@ -63,6 +67,8 @@ class ConditionInputs:
         if self.has_positions:
             origin = steps[:, :1] if origin is None else origin
             return steps - origin, origin
+        if self.sums_all:
+            return self.sum_and_difference(steps, origin)
         moves = steps.clone()
         moves[..., MOVES:] = 0
         if self.normalised:  # an action of 0 is no move, whatever the mean is
@@ -73,16 +79,37 @@ class ConditionInputs:
         others = torch.cat([torch.zeros_like(steps[..., :MOVES]), steps[..., MOVES:]], dim=-1)
         return done + others, total[:, -1:]
 
-    def origin_at(self, row: Float[Tensor, "B 1 C"]) -> Float[Tensor, "B 1 C"] | None:
+    def sum_and_difference(
+        self, steps: Float[Tensor, "B S C"], origin: Float[Tensor, "B 1 _"] | None
+    ) -> tuple[Float[Tensor, "B S _"], Float[Tensor, "B 1 _"]]:
+        """Of every column the sum up to the target, and the difference from the last context
+        frame: an action may be a step or a place to go to, and the data do not say which.
+
+        Args:
+            steps, origin: as in `change`; the origin holds the sum so far, then that frame's row.
+        """
+        if origin is None:
+            origin = torch.cat([torch.zeros_like(steps[:, :1]), steps[:, :1]], dim=-1)
+        before, row = origin.chunk(2, dim=-1)
+        # An action of 0 adds nothing, whatever the mean is.
+        moves = steps + self.mean / self.std if self.normalised else steps
+        total = before + moves.cumsum(dim=1)
+        done = total - moves if self.at_target else total
+        change = torch.cat([SUM_SCALE * done, steps - row], dim=-1)
+        return change, torch.cat([total[:, -1:], row], dim=-1)
+
+    def origin_at(self, row: Float[Tensor, "B 1 C"]) -> Float[Tensor, "B 1 _"] | None:
         """The origin of changes, from the normalised condition of the last context frame; None
         where the first step reads that row itself."""
         if not self.at_target:
             return None
+        if self.sums_all:
+            return self.change(row, None)[1]
         return self.change(row, row if self.has_positions else torch.zeros_like(row))[1]
 
     def changes(
         self, context: Float[Tensor, "B _ C"], steps: Float[Tensor, "B S C"], n_past: int
-    ) -> Float[Tensor, "B S C"]:
+    ) -> Float[Tensor, "B S _"]:
         """The change of every step of a rollout. A step within the context starts from the frame
         just before its target: that frame is then the last one known.
 

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 Maps = Sequence[Float[Tensor, "N _ _ _"]]
 """The encoder's feature maps of a frame, finest first."""
 
+SourceWeights = dict[str, Float[Tensor, "N 1 H W"]]
+"""The weight of each source of a frame at each pixel, by the source's name; they sum to 1."""
+
 CDNA_KERNELS = 4
 """Kernels of a CDNA output."""
 CDNA_SIDE = 9
@@ -62,13 +65,57 @@ class Output(nn.Module):
 
     in_channels: int
     """of the decoder's map"""
+    half_size: bool = False
+    """the decoder's map has half of the frame's side"""
+    reads_latent: bool = False
+    """`conditioning` ends with z_t"""
 
     def prepare_reference(
-        self, frames: Float[Tensor, "N 3 H W"], maps: Maps
+        self,
+        frames: Float[Tensor, "N 3 H W"],
+        maps: Maps,
+        first: Float[Tensor, "N 3 H W"] | None = None,
     ) -> Float[Tensor, "N _ H W"]:
-        """The reference frame that `forward` reads at the steps to come, made once a clip from a
-        context frame and its feature maps. Its first three channels are the frame itself."""
+        """The reference frame that `forward` reads at the steps to come, made once a clip. Its
+        first three channels are the frame itself.
+
+        Args:
+            frames: context frames.
+            maps: their feature maps.
+            first: the first context frame of each one's clip; None: the frames themselves.
+        """
         return frames
+
+    def forward(
+        self,
+        maps: Float[Tensor, "N _ _ _"],
+        g: Float[Tensor, "N g"],
+        previous: Float[Tensor, "N 3 H W"],
+        reference: Float[Tensor, "N _ H W"],
+        conditioning: Float[Tensor, "N _"] | None = None,
+    ) -> Float[Tensor, "N 3 H W"]:
+        """Frames in [0, 1], which a blend of such frames leaves by rounding alone.
+
+        Args:
+            maps: of the decoder.
+            g: predicted encoding.
+            previous: x_{t-1}, true or predicted.
+            reference: what `prepare_reference` made of the last context frame.
+            conditioning: the condition, (N, C), and its change since the reference frame; None is
+                no condition.
+        """
+        return self.compose(maps, g, previous, reference, conditioning)[0]
+
+    def compose(
+        self,
+        maps: Float[Tensor, "N _ _ _"],
+        g: Float[Tensor, "N g"],
+        previous: Float[Tensor, "N 3 H W"],
+        reference: Float[Tensor, "N _ H W"],
+        conditioning: Float[Tensor, "N _"] | None = None,
+    ) -> tuple[Float[Tensor, "N 3 H W"], SourceWeights]:
+        """The frames of `forward`, and the weight of each source at each pixel."""
+        raise NotImplementedError
 
 
 class PaintedOutput(Output):
@@ -76,16 +123,16 @@ class PaintedOutput(Output):
 
     in_channels = 3
 
-    def forward(
+    def compose(
         self,
         maps: Float[Tensor, "N 3 H W"],
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
         reference: Float[Tensor, "N 3 H W"],
         conditioning: Float[Tensor, "N _"] | None = None,
-    ) -> Float[Tensor, "N 3 H W"]:
-        """Returns frames in (0, 1)."""
-        return maps.float().sigmoid()
+    ) -> tuple[Float[Tensor, "N 3 H W"], SourceWeights]:
+        """As `Output.compose`."""
+        return maps.float().sigmoid(), {"fresh": torch.ones_like(previous[:, :1])}
 
 
 class FlowOutput(Output):
@@ -94,19 +141,20 @@ class FlowOutput(Output):
 
     in_channels = 3 + 2 + 3  # fresh pixels, flow, masks
 
-    def forward(
+    def compose(
         self,
         maps: Float[Tensor, "N 8 H W"],
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
         reference: Float[Tensor, "N 3 H W"],
         conditioning: Float[Tensor, "N _"] | None = None,
-    ) -> Float[Tensor, "N 3 H W"]:
-        """Returns frames in [0, 1], which a blend of such frames leaves by rounding alone."""
+    ) -> tuple[Float[Tensor, "N 3 H W"], SourceWeights]:
+        """As `Output.compose`."""
         fresh, flow, masks = maps.float().split((3, 2, 3), dim=1)
         # x_t = sum_k m_k * source_k,  m = softmax over k
         moved, still, painted = masks.softmax(dim=1).chunk(3, dim=1)
-        return moved * warp(previous, flow) + still * reference + painted * fresh.sigmoid()
+        frames = moved * warp(previous, flow) + still * reference + painted * fresh.sigmoid()
+        return frames, {"previous": moved, "context": still, "fresh": painted}
 
 
 class CDNAOutput(Output):
@@ -120,15 +168,15 @@ class CDNAOutput(Output):
         super().__init__()
         self.kernels = nn.Linear(encoding_size, CDNA_KERNELS * CDNA_SIDE**2)
 
-    def forward(
+    def compose(
         self,
         maps: Float[Tensor, "N _ H W"],
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
         reference: Float[Tensor, "N 3 H W"],
         conditioning: Float[Tensor, "N _"] | None = None,
-    ) -> Float[Tensor, "N 3 H W"]:
-        """Returns frames in [0, 1]."""
+    ) -> tuple[Float[Tensor, "N 3 H W"], SourceWeights]:
+        """As `Output.compose`."""
         n, _, height, width = previous.shape
         fresh, masks = maps.float().split((3, CDNA_KERNELS + 2), dim=1)
         # A softmax over a kernel's cells: it moves and blurs, and makes nothing brighter.
@@ -141,7 +189,10 @@ class CDNAOutput(Output):
         ).view(3, n, CDNA_KERNELS, height, width)
         m = masks.softmax(dim=1)
         blend = torch.einsum("cnkhw,nkhw->nchw", moved, m[:, :CDNA_KERNELS])
-        return blend + m[:, -2:-1] * reference + m[:, -1:] * fresh.sigmoid()
+        still, painted = m[:, -2:-1], m[:, -1:]
+        by_kernels = m[:, :CDNA_KERNELS].sum(dim=1, keepdim=True)
+        weights = {"previous": by_kernels, "context": still, "fresh": painted}
+        return blend + still * reference + painted * fresh.sigmoid(), weights
 
 
 class LayerOutput(Output):
@@ -187,7 +238,10 @@ class LayerOutput(Output):
             nn.init.zeros_(self.direct.weight)
 
     def prepare_reference(
-        self, frames: Float[Tensor, "N 3 H W"], maps: Maps
+        self,
+        frames: Float[Tensor, "N 3 H W"],
+        maps: Maps,
+        first: Float[Tensor, "N 3 H W"] | None = None,
     ) -> Float[Tensor, "N 4 H W"]:
         """The frame, and the logit of the layer's mask."""
         parts = [squeeze(each) for squeeze, each in zip(self.squeeze, maps, strict=False)]
@@ -196,16 +250,15 @@ class LayerOutput(Output):
         features = F.leaky_relu(torch.stack(full).sum(0), 0.2)
         return torch.cat([frames, self.mask(torch.cat([features, frames], dim=1)).float()], dim=1)
 
-    def forward(
+    def compose(
         self,
         maps: Float[Tensor, "N 9 H W"],
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
         reference: Float[Tensor, "N 4 H W"],
         conditioning: Float[Tensor, "N _"] | None = None,
-    ) -> Float[Tensor, "N 3 H W"]:
-        """Returns frames in [0, 1]. `conditioning` is the condition, (N, C), and its change since
-        the reference frame, (N, C) more; None is no condition."""
+    ) -> tuple[Float[Tensor, "N 3 H W"], SourceWeights]:
+        """As `Output.compose`."""
         fresh, flow, masks = maps.float().split((3, 2, 4), dim=1)
         layer_frame = self.warp_layer(reference, g, conditioning)  # (N, 4, H, W)
         # Where the layer was cut out, the last context frame does not show what is behind it.
@@ -216,7 +269,8 @@ class LayerOutput(Output):
         composed = (
             moved * warp(previous, flow) + still * reference[:, :3] + painted * fresh.sigmoid()
         )
-        return composed + layer * layer_frame[:, :3]
+        weights = {"previous": moved, "context": still, "layer": layer, "fresh": painted}
+        return composed + layer * layer_frame[:, :3], weights
 
     def warp_layer(
         self,

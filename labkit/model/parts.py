@@ -14,8 +14,9 @@ from labkit.model.backbones import Decoder, Encoder
 from labkit.model.checks import InputSizes
 from labkit.model.condition import ConditionInputs
 from labkit.model.layers import ConditionEmbedding
-from labkit.model.output import make_output
+from labkit.model.output import Output, make_output
 from labkit.model.recurrent import ConvLSTMPredictor, FramePredictor, GaussianLSTM
+from labkit.model.scene import SceneOutput
 
 FORMER_NAMES = {
     "cue.": "condition_embedding.",
@@ -51,11 +52,30 @@ class Networks(nn.Module):
         vector = config.predictor == "lstm"
         g_size = config.encoding_size if vector else 4 * config.width * side**2
         stages = (1, 2, 4, 8)  # widths of the encoder's maps, in the backbone's
-        self.output = make_output(
-            config.output, g_size, condition_size, [n * config.width for n in stages]
-        )
+        self.output: Output
+        if config.output == "scene":
+            self.output = SceneOutput(
+                config.scene,
+                g_size,
+                condition_size,
+                change_size=self.change_size,
+                has_positions=self.has_positions,
+                latent_size=config.latent_size,
+                frame_size=config.frame_size,
+                half_size=not vgg,
+            )
+        else:
+            self.output = make_output(
+                config.output, g_size, condition_size, [n * config.width for n in stages]
+            )
         self.encoder = Encoder(config)
-        self.decoder = Decoder(config, self.output.in_channels, condition_size)
+        self.decoder = Decoder(
+            config,
+            self.output.in_channels,
+            condition_size,
+            change_size=self.change_size,
+            half_size=self.output.half_size,
+        )
         c_and_z = condition_size + config.latent_size
         self.predictor: FramePredictor | ConvLSTMPredictor
         if vector:
@@ -76,11 +96,14 @@ class Networks(nn.Module):
             )
         h_and_c = config.encoding_size + condition_size
         self.posterior = self._gaussian_lstm(
-            h_and_c if config.posterior_condition else config.encoding_size
+            h_and_c if config.posterior_condition else config.encoding_size,
+            config.posterior_log_variance_start,
         )
         learned = config.prior == "learned"
         prior_size = h_and_c if config.prior_condition else config.encoding_size
-        self.prior = self._gaussian_lstm(prior_size) if learned else None
+        self.prior = (
+            self._gaussian_lstm(prior_size, config.prior_log_variance_start) if learned else None
+        )
         self.condition_embedding = (
             None
             if config.conditioning == "input"
@@ -95,10 +118,14 @@ class Networks(nn.Module):
         self.register_buffer("condition_std", torch.ones(condition_size))
         self.register_load_state_dict_pre_hook(rename_former_weights)
 
-    def _gaussian_lstm(self, input_size: int) -> GaussianLSTM:
+    def _gaussian_lstm(self, input_size: int, log_variance_start: float) -> GaussianLSTM:
         config = self.config
         return GaussianLSTM(
-            input_size, config.latent_size, config.hidden_size, config.posterior_layers
+            input_size,
+            config.latent_size,
+            config.hidden_size,
+            config.posterior_layers,
+            log_variance_start,
         )
 
     def set_condition_statistics(self, mean: Float[Tensor, " C"], std: Float[Tensor, " C"]) -> None:
@@ -115,8 +142,20 @@ class Networks(nn.Module):
             std=self.condition_std,
             normalised=self.config.normalise_condition,
             at_target=self.config.condition_at == "target",
-            has_positions=self.condition_size == CONDITION_SIZES["action+position"],
+            has_positions=self.has_positions,
+            sums_all=self.config.output == "scene" and not self.has_positions,
         )
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether the condition ends with the position of the end effector."""
+        return self.condition_size == CONDITION_SIZES["action+position"]
+
+    @property
+    def change_size(self) -> int:
+        """Numbers in the change of a condition (`ConditionInputs.change`)."""
+        twice = self.config.output == "scene" and not self.has_positions
+        return (2 if twice else 1) * self.condition_size
 
     @property
     def latent_sizes(self) -> tuple[int, ...]:

@@ -63,12 +63,26 @@ class GaussianLSTM(nn.Module):
     """LSTM_phi: from encodings h_{1:t} (and the condition) to q_phi(z_t | x_{1:t}, c); LSTM_psi:
     from h_{0:t-1} and the condition to p_psi(z_t | x_{0:t-1}, c) (SVG-LP)."""
 
-    def __init__(self, input_size: int, latent_size: int, hidden_size: int, layers: int) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        latent_size: int,
+        hidden_size: int,
+        layers: int,
+        log_variance_start: float = 0.0,
+    ) -> None:
+        """
+        Args:
+            input_size, latent_size, hidden_size, layers: of the LSTM.
+            log_variance_start: log sigma^2 before training, about.
+        """
         super().__init__()
         self.embed = nn.Linear(input_size, hidden_size)
         self.lstm = nn.LSTM(hidden_size, hidden_size, layers, batch_first=True)
         self.mean = nn.Linear(hidden_size, latent_size)
         self.log_variance = nn.Linear(hidden_size, latent_size)
+        if log_variance_start:
+            nn.init.constant_(self.log_variance.bias, log_variance_start)
 
     def forward(
         self, inputs: Float[Tensor, "B S n"], state: State | None = None

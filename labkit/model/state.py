@@ -70,7 +70,7 @@ class RolloutState:
     """prepared skip features of the frame that serves every step; empty where each frame has its
     own"""
     states: LSTMStates
-    condition_origin: Float[Tensor, "B 1 C"] | None = None
+    condition_origin: Float[Tensor, "B 1 _"] | None = None
     """what the next step's change of the condition is counted from
     (`ConditionInputs.change`)"""
 

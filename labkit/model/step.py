@@ -51,7 +51,7 @@ class StepInputs(RecurrentInputs):
     skips: Skips
     reference_frame: Float[Tensor, "B S _ H W"]
     """the last context frame, as the output prepared it"""
-    change: Float[Tensor, "B S C"]
+    change: Float[Tensor, "B S _"]
     """of the condition since the last context frame"""
     targets: list[Tensor] | None = None
     """the encoder's maps of x_t, for the posteriors of the latent maps, each (B, S, ...)"""
@@ -95,22 +95,33 @@ def infer(
 
 
 def reference_frames(
-    networks: Networks, context: Float[Tensor, "B S 3 H W"], features: Features
+    networks: Networks,
+    context: Float[Tensor, "B S 3 H W"],
+    features: Features,
+    first: Float[Tensor, "B 1 3 H W"],
 ) -> Float[Tensor, "B S _ H W"]:
-    """Each context frame as the output prepares it for the steps that refer to it."""
+    """Each context frame as the output prepares it for the steps that refer to it.
+
+    Args:
+        networks: of the model.
+        context: context frames.
+        features: of these frames.
+        first: the first context frame of each clip.
+    """
     maps = [each.flatten(0, 1) for each in features.maps]
-    prepared = networks.output.prepare_reference(context.flatten(0, 1), maps)
+    first = first.expand_as(context).flatten(0, 1)
+    prepared = networks.output.prepare_reference(context.flatten(0, 1), maps, first)
     return prepared.unflatten(0, context.shape[:2])
 
 
 def recur(
     networks: Networks, inputs: RecurrentInputs
-) -> tuple[Float[Tensor, "B S ..."], Gaussian | None, LSTMStates]:
+) -> tuple[Float[Tensor, "B S ..."], Float[Tensor, "B S z"], Gaussian | None, LSTMStates]:
     """The recurrent part of S steps.
 
     Returns:
-        g of each step, (B, S, g) or (B, S, channels, side, side); the learned prior, (B, S, z),
-        None where the prior is fixed; the new states.
+        g of each step, (B, S, g) or (B, S, channels, side, side); z of each step; the learned
+        prior, (B, S, z), None where the prior is fixed; the new states.
     """
     h, c, q = inputs.features.h, inputs.condition, inputs.posterior
     p, prior_state = None, None
@@ -128,14 +139,14 @@ def recur(
     vector = isinstance(networks.predictor, FramePredictor)
     source = h if vector else inputs.features.maps[map_level(networks.config)]
     g, state = networks.predictor(source, torch.cat([c, z], dim=-1), inputs.states.predictor)
-    return g, p, LSTMStates(state, prior_state)
+    return g, z, p, LSTMStates(state, prior_state)
 
 
 def advance(networks: Networks, inputs: StepInputs) -> StepOutputs:
     """S steps whose inputs are all known, in one call."""
     fold = inputs.frames.shape[:2]
     # g_t = LSTM_theta(h_{t-1}, c_{t-1}, z_t)
-    g, p, states = recur(networks, inputs)
+    g, z, p, states = recur(networks, inputs)
     g = g.flatten(0, 1)  # (B * S, ...)
     c = inputs.condition.flatten(0, 1)  # (B * S, C)
     embed, from_prior = networks.condition_embedding, inputs.z_from_prior
@@ -144,10 +155,13 @@ def advance(networks: Networks, inputs: StepInputs) -> StepOutputs:
         None if inputs.targets is None else [each.flatten(0, 1) for each in inputs.targets],
         None if from_prior is None else from_prior.flatten(),
     )
+    conditioning = torch.cat([inputs.condition, inputs.change], dim=-1)  # (B, S, C + change)
     # maps_t = Dec(g_t, skips)
-    maps = networks.decoder(g, inputs.skips, None if embed is None else embed(c), levels)
+    embedding = None if embed is None else embed(c)
+    maps = networks.decoder(g, inputs.skips, embedding, levels, conditioning.flatten(0, 1))
     # x^_t = Output(maps_t, g_t, x_{t-1}, reference frame, c and its change)
-    conditioning = torch.cat([inputs.condition, inputs.change], dim=-1)  # (B, S, 2 C)
+    if networks.output.reads_latent:
+        conditioning = torch.cat([conditioning, z], dim=-1)
     frames = networks.output(
         maps,
         g.flatten(1),

@@ -252,7 +252,7 @@ class VideoCVAE(Networks):
         own = self.config.skip == "previous"
         skips = [] if own else self.decoder.prepare(encoded[source : source + 1].maps)
         last = encoded[n_past - 1 :]
-        reference = reference_frames(self, context[:, -1:], last)[:, 0]
+        reference = reference_frames(self, context[:, -1:], last, context[:, :1])[:, 0]
         origin = inputs.origin_at(inputs.normalise(condition[:, n_past - 1 : n_past]))
         state = RolloutState(context[:, -1], last, reference, skips, LSTMStates(), origin)
         state = state.repeat(samples)
@@ -261,7 +261,7 @@ class VideoCVAE(Networks):
         # The steps within the context only bring the LSTMs up to date: nothing is decoded.
         inner = slice(0, n_past - 1)
         features = recurrent_features(self, encoded).repeat(samples)
-        _, _, states = recur(
+        _, _, _, states = recur(
             self,
             RecurrentInputs(
                 features=features[inner],
@@ -302,7 +302,7 @@ class VideoCVAE(Networks):
         frames: Float[Tensor, "B T 3 H W"],
         steps: Float[Tensor, "B S C"],
         *,
-        change: Float[Tensor, "B S C"],
+        change: Float[Tensor, "B S _"],
         fed_true: Bool[Tensor, "B S"],
         noise: Float[Tensor, "B S _"],
         n_past: int,
@@ -316,7 +316,7 @@ class VideoCVAE(Networks):
         targets = [each[:, 1:] for each in level_targets(self, encoded)]
         own = self.config.skip == "previous"
         context_skips = [] if own else self.decoder.prepare(encoded[:n_past].maps)
-        references = reference_frames(self, frames[:, :n_past], encoded[:n_past])
+        references = reference_frames(self, frames[:, :n_past], encoded[:n_past], frames[:, :1])
         n_steps, all_true = steps.shape[1], fed_true.all(dim=0).tolist()
         # The first steps, which are all fed true frames, go in one call: none waits for another.
         lead = all_true.index(False) if False in all_true else n_steps

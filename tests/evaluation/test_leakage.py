@@ -403,7 +403,7 @@ def test_the_certificate_is_json_with_everything_in_it(tmp_path) -> None:
     assert told["influence"]["feedback"] is None
     assert len(told["trials"]) == 9
     assert told["seeds"] == 60
-    assert "look up by their context" in told["not_covered"]
+    assert "looks up by their context" in told["not_covered"]
     assert told["findings"][0]["leak"] == "whole clip"
     # printf abc | sha256sum
     assert told["weights_sha256"].startswith("ba7816bf8f01cfea414140de5dae2223")

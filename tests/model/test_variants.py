@@ -9,7 +9,7 @@ from itertools import combinations, product
 import pytest
 import torch
 
-from labkit.config import Config, DataConfig, KLConfig, ModelConfig
+from labkit.config import Config, DataConfig, KLConfig, ModelConfig, SceneConfig
 from labkit.errors import ConfigError
 from labkit.model import VideoCVAE
 from labkit.training.objective import negative_elbo
@@ -26,7 +26,15 @@ OPTIONS: dict[str, tuple] = {
     "align": (False, True),
     "conditioning": ("input", "film", "conv"),
     "posterior_condition": (False, True),
-    "output": ("sigmoid", "flow", "cdna", "layer"),
+    "places": (False, True),
+    "output": ("sigmoid", "flow", "cdna", "layer", "scene"),
+    "scene": (
+        SceneConfig(),
+        SceneConfig(arm=False, first_frame=False),
+        SceneConfig(pictures=1, bend=False, arm_light=False, ground=False, table_light=False),
+    ),
+    "posterior_log_variance_start": (0.0, -6.0),
+    "prior_log_variance_start": (0.0, -6.0),
     "observation": ("fixed", "learned", "optimal"),
     "condition_at": ("previous", "target"),
     "normalise_condition": (False, True),

@@ -122,9 +122,9 @@ def test_which_frames_the_decoder_is_given(skip, forced, clips, monkeypatch) -> 
         references.append(reference.unflatten(0, (2, -1)))
         return plain(maps, g, previous, reference, conditioning)
 
-    def decode(g, skips, embedding=None, levels=None, plain=model.decoder.forward):
+    def decode(g, skips, embedding, levels, conditioning, plain=model.decoder.forward):
         finest.append(skips.at(0))
-        return plain(g, skips, embedding, levels)
+        return plain(g, skips, embedding, levels, conditioning)
 
     monkeypatch.setattr(model.output, "forward", output)
     monkeypatch.setattr(model.decoder, "forward", decode)

@@ -1,0 +1,320 @@
+"""A scene in layers: the table of the context frames, and over it a learned picture of the arm.
+
+The output `scene` composes a frame from back to front:
+
+    table   once a clip: the last context frame; where the arm hides it, the first context frame;
+            where the arm hides that too, ground that a small network paints
+    light   at every step: table * exp(light), because the arm throws a shadow
+    arm     one learned picture with transparency for all clips, placed by the condition, in the
+            light of the clip
+    fresh   pixels painted by the decoder, under a mask
+
+Nothing is read from a predicted frame. So nothing blurs, however far the horizon is. The output
+assumes one moving arm, a fixed camera, and a table that does not change except in its light: the
+picture of the arm is the same in every clip, and what the arm pushes stays where it was.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from labkit.config import SceneConfig
+from labkit.model.output import Maps, Output, SourceWeights
+
+PICTURE_RATE = 10.0
+"""The arm's picture is stored divided by this. Adam's steps are all of about the same size, so it
+learns this many times as fast."""
+PLACE_RATE = 2.5
+"""The same for what places the picture."""
+TRANSPARENT = -2.0
+"""Logit of the picture's opacity before training: visible enough to get a gradient."""
+LIGHT = 0.7
+"""Largest absolute log of the gain that changes the table's light."""
+UNPAINTED = -4.0
+"""Logit of the fresh pixels' mask before training: nothing is painted."""
+LIGHT_STATISTICS = 9
+"""Numbers that describe a clip's light: mean, standard deviation and maximum of each channel of
+its last context frame."""
+MOMENTS = 6
+"""Numbers that describe where the arm hides the table: area, middle (x, y), two variances and the
+covariance."""
+
+
+def light_statistics(frames: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N 9"]:
+    """Mean, standard deviation and maximum of each channel, shifted to lie around 0."""
+    pixels = frames.flatten(2)
+    return torch.cat([pixels.mean(2), pixels.std(2), pixels.amax(2)], dim=1) - 0.5
+
+
+def moments(mask: Float[Tensor, "N 1 H W"]) -> Float[Tensor, "N 6"]:
+    """Area of a mask, its middle (x, y), its variances and its covariance; lengths in half
+    frames."""
+    weight = mask[:, 0]
+    height, width = weight.shape[-2:]
+    x = torch.linspace(-1, 1, width, device=mask.device)
+    y = torch.linspace(-1, 1, height, device=mask.device)
+    area = weight.mean(dim=(1, 2))
+    across, down = weight.mean(dim=1), weight.mean(dim=2)  # (N, W), (N, H)
+    norm = area.clamp_min(1e-3)
+    mean_x, mean_y = (across * x).mean(1) / norm, (down * y).mean(1) / norm
+    var_x = (across * x**2).mean(1) / norm - mean_x**2
+    var_y = (down * y**2).mean(1) / norm - mean_y**2
+    both = torch.einsum("nhw,h,w->n", weight, y, x) / (height * width) / norm
+    return torch.stack([area, mean_x, mean_y, var_x, var_y, both - mean_x * mean_y], dim=1)
+
+
+class ArmPicture(nn.Module):
+    """The arm: a learned RGBA picture, larger than a frame, read where a placement says.
+
+    A frame's pixel (x, y), in half frames from its middle, reads the picture at p(x, y): an affine
+    map, and a bend, which is a polynomial in the coordinates that the affine map gives. Both are
+    made from the numbers known at each step. With several pictures, a step reads a weighted sum of
+    them: the first one has weight 1, the others have weights that the step chooses (a gripper that
+    closes, a side that the light falls on).
+    """
+
+    def __init__(
+        self,
+        known_size: int,
+        frame_size: int,
+        pictures: int,
+        *,
+        bend: bool,
+        light: bool,
+        hidden: int = 48,
+    ) -> None:
+        """
+        Args:
+            known_size: numbers known at each step.
+            frame_size: S; the picture is 2 S high and S wide.
+            pictures: how many are summed.
+            bend: bend the picture besides the affine map.
+            light: multiply each colour by a gain made from the clip's light.
+            hidden: units of the network that places the picture.
+        """
+        super().__init__()
+        start = torch.randn(pictures, 4, 2 * frame_size, frame_size) * (0.03 / PICTURE_RATE)
+        start[0, :3] -= 1 / PICTURE_RATE
+        start[0, 3] += TRANSPARENT / 3 / PICTURE_RATE
+        self.picture = nn.Parameter(start)
+        self.hidden = nn.Sequential(
+            nn.Linear(known_size, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
+        )
+        self.bend = 6 if bend else 0
+        # Most of it is linear: an arm that goes twice as far is shifted twice as far.
+        self.linear = nn.Linear(known_size, 6, bias=False)
+        self.place = nn.Linear(hidden, 6 + self.bend)
+        self.gain = nn.Linear(LIGHT_STATISTICS, 3) if light else None
+        for layer in filter(None, (self.linear, self.place, self.gain)):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+        read = hidden + (LIGHT_STATISTICS if light else 0)
+        self.mix = nn.Linear(read, pictures - 1) if pictures > 1 else None
+
+    def forward(
+        self, known: Float[Tensor, "N k"], light: Float[Tensor, "N 9"], side: int
+    ) -> tuple[Float[Tensor, "N 3 S S"], Float[Tensor, "N 1 S S"]]:
+        """Colour and opacity.
+
+        Args:
+            known: of each step.
+            light: `light_statistics` of its clip.
+            side: S, of the frame.
+        """
+        hidden = self.hidden(known)
+        pictures = PICTURE_RATE * self.picture
+        if self.mix is None:
+            picture = pictures.expand(len(known), -1, -1, -1)
+        else:
+            # P = P_0 + sum_k w_k P_k
+            weights = self.mix(hidden if self.gain is None else torch.cat([hidden, light], dim=1))
+            weights = torch.cat([torch.ones_like(weights[:, :1]), weights], dim=1)
+            picture = (weights @ pictures.flatten(1)).unflatten(1, pictures.shape[1:])
+        grid = self.grid(known, hidden, side)
+        read = F.grid_sample(picture, grid, align_corners=True, padding_mode="border")
+        colour = read[:, :3].sigmoid()
+        if self.gain is not None:
+            colour = colour * (PLACE_RATE * self.gain(light)).exp()[:, :, None, None]
+        return colour, (3 * read[:, 3:]).sigmoid()
+
+    def grid(
+        self, known: Float[Tensor, "N k"], hidden: Float[Tensor, "N h"], side: int
+    ) -> Float[Tensor, "N S S 2"]:
+        """Where each pixel reads the picture: from -1 to 1 between its outer pixels' centres."""
+        place = PLACE_RATE * self.place(hidden)
+        affine = PLACE_RATE * self.linear(known) + place[:, :6]
+        a, b, x0, c, d, y0 = (each[:, None, None] for each in affine.unbind(1))
+        line = torch.linspace(-1, 1, side, device=known.device)
+        y, x = torch.meshgrid(line, line, indexing="ij")
+        # u = 0.9 ((1 + a) x + b y + x_0),  v = 0.5 (c x + (1 + d) y + y_0)
+        u = 0.9 * ((1 + a) * x + b * y + x0)
+        v = 0.5 * (c * x + (1 + d) * y + y0)
+        if self.bend:
+            e, f, g, h, i, j = (each[:, None, None] for each in place[:, 6:].unbind(1))
+            # u' = u + 1/2 (e u v + v^2 (f + g v + h u)),  v' = v + 1/2 v^2 (i + j v)
+            vv = v * v
+            u, v = u + 0.5 * (e * u * v + vv * (f + g * v + h * u)), v + 0.5 * vv * (i + j * v)
+        return torch.stack([u, v], dim=-1)
+
+
+class Table(nn.Module):
+    """The table of a clip, composed once from a context frame and the first one.
+
+    A small U-Net over both frames finds where the arm hides the table in each of them, how to
+    change the light of the last one (the arm's shadow lies on it), and what ground to paint where
+    neither frame shows any.
+    """
+
+    def __init__(self, width: int, *, first: bool, ground: bool) -> None:
+        """
+        Args:
+            width: channels at half of the frame's side.
+            first: read the first context frame.
+            ground: paint ground.
+        """
+        super().__init__()
+        self.first, self.ground = first, ground
+        w, colours = width, 6 if first else 3
+
+        def down(a: int, b: int) -> nn.Module:
+            return nn.Sequential(nn.Conv2d(a, b, 4, stride=2, padding=1), nn.LeakyReLU(0.2))
+
+        self.down = nn.ModuleList(
+            [down(colours, w), down(w, 2 * w), down(2 * w, 2 * w), down(2 * w, 2 * w)]
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.LeakyReLU(0.2))
+            for a, b in ((4 * w, 2 * w), (4 * w, 2 * w), (3 * w, w))
+        )
+        # where the arm hides each frame, gain of the light, ground
+        self.parts = (1, int(first), 1, 3 if ground else 0)
+        self.out = nn.Conv2d(w + colours, sum(self.parts), 3, padding=1)
+
+    def forward(
+        self, frames: Float[Tensor, "N 3 H W"], first: Float[Tensor, "N 3 H W"]
+    ) -> tuple[Float[Tensor, "N 3 H W"], Float[Tensor, "N 1 H W"]]:
+        """The table, and the share of each pixel of `frames` that the arm hides."""
+        read = (torch.cat([frames, first], dim=1) if self.first else frames) - 0.5
+        x, maps = read, []
+        for stage in self.down:
+            x = stage(x)
+            maps.append(x)
+        for stage, skip in zip(self.up, maps[-2::-1], strict=True):
+            x = stage(torch.cat([F.interpolate(x, size=skip.shape[-2:]), skip], dim=1))
+        x = F.interpolate(x, size=frames.shape[-2:], mode="bilinear", align_corners=False)
+        out = self.out(torch.cat([x, read], dim=1)).float()
+        hidden, hidden_first, gain, ground = out.split(self.parts, dim=1)
+        hidden = (hidden - 1).sigmoid()
+        behind = ground.sigmoid() if self.ground else frames.mean(dim=(2, 3), keepdim=True)
+        if self.first:
+            hidden_first = (hidden_first - 1).sigmoid()
+            behind = (1 - hidden_first) * first + hidden_first * behind
+        lit = frames * (LIGHT * gain.tanh()).exp()
+        return (1 - hidden) * lit + hidden * behind, hidden
+
+
+class SceneOutput(Output):
+    """The composed frame, see above. Each part can be switched off (`SceneConfig`)."""
+
+    def __init__(
+        self,
+        scene: SceneConfig,
+        encoding_size: int,
+        condition_size: int,
+        *,
+        change_size: int,
+        has_positions: bool,
+        latent_size: int,
+        frame_size: int,
+        half_size: bool,
+    ) -> None:
+        """
+        Args:
+            scene: which parts there are.
+            encoding_size: of g.
+            condition_size: C.
+            change_size: numbers of the condition's change since the last context frame.
+            has_positions: the condition ends with the position of the end effector.
+            latent_size: of z_t, which places the arm where there is no condition.
+            frame_size: S.
+            half_size: the decoder's map has half of the frame's side. Each of its places then
+                holds four fresh pixels.
+        """
+        super().__init__()
+        self.condition_size, self.half_size = condition_size, half_size
+        self.has_positions = has_positions
+        self.lights = 1 if scene.table_light else 0
+        self.in_channels = self.lights + 4 * (4 if half_size else 1)
+        self.table = Table(scene.table_width, first=scene.first_frame, ground=scene.ground)
+        self.arm = None
+        if scene.arm:
+            known_size = condition_size
+            if not has_positions:
+                # Nobody says where the arm was at first: it is read from the picture and from g.
+                self.from_g = nn.Linear(encoding_size, scene.place_size)
+                known_size = condition_size + change_size + MOMENTS + scene.place_size
+                self.reads_latent = not condition_size
+                known_size += latent_size if self.reads_latent else 0
+            self.arm = ArmPicture(
+                known_size, frame_size, scene.pictures, bend=scene.bend, light=scene.arm_light
+            )
+
+    def prepare_reference(
+        self,
+        frames: Float[Tensor, "N 3 H W"],
+        maps: Maps,
+        first: Float[Tensor, "N 3 H W"] | None = None,
+    ) -> Float[Tensor, "N 7 H W"]:
+        """The frame, the table, and where the arm hides it in that frame."""
+        table, hidden = self.table(frames, frames if first is None else first)
+        return torch.cat([frames, table, hidden], dim=1)
+
+    def compose(
+        self,
+        maps: Float[Tensor, "N _ h w"],
+        g: Float[Tensor, "N g"],
+        previous: Float[Tensor, "N 3 H W"],
+        reference: Float[Tensor, "N 7 H W"],
+        conditioning: Float[Tensor, "N _"] | None = None,
+    ) -> tuple[Float[Tensor, "N 3 H W"], SourceWeights]:
+        """As `Output.compose`. `previous` is not read."""
+        frame, table, hidden = reference.split((3, 3, 1), dim=1)
+        light, painted = maps.float().split((self.lights, self.in_channels - self.lights), dim=1)
+        if self.half_size:
+            painted = F.pixel_shuffle(painted, 2)
+            if self.lights:
+                light = F.interpolate(light, scale_factor=2, mode="bilinear")
+        fresh, mask = painted.split((3, 1), dim=1)
+        scene = table * (LIGHT * light.tanh()).exp() if self.lights else table
+        m = (mask + UNPAINTED).sigmoid()
+        weights = {"table": 1 - m}
+        if self.arm is not None:
+            with torch.autocast(g.device.type, enabled=False):
+                known = self.known(g, hidden, conditioning)
+                colour, alpha = self.arm(known, light_statistics(frame), frame.shape[-1])
+            scene = (1 - alpha) * scene + alpha * colour
+            weights = {"table": (1 - m) * (1 - alpha), "arm": (1 - m) * alpha}
+        weights["fresh"] = m
+        # x_t = (1 - m) ((1 - alpha) table + alpha arm) + m fresh
+        return ((1 - m) * scene + m * fresh.sigmoid()).clamp(0, 1), weights
+
+    def known(
+        self,
+        g: Float[Tensor, "N g"],
+        hidden: Float[Tensor, "N 1 H W"],
+        conditioning: Float[Tensor, "N _"] | None,
+    ) -> Float[Tensor, "N k"]:
+        """The numbers that place the arm at each step.
+
+        With positions they are the condition. Without, they are the condition and its change (z_t
+        where there is no condition), where the arm was in the reference frame, and some numbers
+        made from g.
+        """
+        if self.has_positions:
+            assert conditioning is not None
+            return conditioning[:, : self.condition_size].float()
+        known = [] if conditioning is None else [conditioning.float()]
+        return torch.cat([*known, moments(hidden.float()), self.from_g(g.float())], dim=1)
