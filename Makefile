@@ -28,8 +28,8 @@ test: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	@$(MAKE) --no-print-directory browser
-	$(BIN)/pytest -q tests
-	$(BIN)/pytest -q --nbval $(NBVAL) notebooks
+	$(BIN)/pytest -q -n auto --dist worksteal tests
+	$(BIN)/pytest -q -n auto --dist loadfile --nbval $(NBVAL) notebooks
 
 # pyproject's addopts and filterwarnings are for labkit's own tests: the notebooks run in
 # kernels of their own. How strict the comparison is, see notebooks/conftest.py.

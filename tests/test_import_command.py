@@ -141,7 +141,7 @@ def test_the_run_works_with_the_other_commands(simulated, tmp_path, capsys) -> N
     assert main(["compare", *map(str, runs), "--out", str(tmp_path / "comparison")]) == 0
     assert main(["prove", str(runs[0]), "--clips", "2", "--no-progress"]) == 0
     main(["data", "simulate", str(tmp_path / "course"), "--layout", "course", "--train", "1",
-          "--validate", "1", "--test", "1", "--workers", "0", "--no-progress"])  # fmt: skip
+          "--validate", "1", "--test", "1", "--workers", "1", "--no-progress"])  # fmt: skip
     clip = next((tmp_path / "course").rglob("0.png")).parent
     gif = tmp_path / "a.gif"
     assert main(["predict", str(runs[0]), str(clip), "--out", str(gif)]) == 0
