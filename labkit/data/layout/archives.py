@@ -45,7 +45,7 @@ _BLOCK = 4096
 _DRIVE = re.compile(r"[A-Za-z]:")
 _NAMES = (errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 """errors of the system that come from an entry's name"""
-_BROKEN = (
+BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -141,7 +141,7 @@ def _is_current(place: Path, state: dict[str, int]) -> bool:
 def _unpack(file: Path, folder: Path, progress: bool) -> None:
     try:
         archive = zipfile.ZipFile(file)
-    except _BROKEN:
+    except BROKEN:
         hint = "download or copy it again"
         raise DataError("is not a zip, or only a part of one", file=file, hint=hint) from None
     with archive:
@@ -154,7 +154,7 @@ def _unpack(file: Path, folder: Path, progress: bool) -> None:
                 if error.errno not in _NAMES:
                     raise  # the disk's error
                 raise _distrust(file, entry, f"cannot be written: {error.strerror}") from None
-            except _BROKEN:
+            except BROKEN:
                 raise _damaged(file, entry) from None
 
 
@@ -166,7 +166,7 @@ def _entries(file: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """
     entries: dict[str, zipfile.ZipInfo] = {}
     for entry in archive.infolist():
-        if what := _not_to_be_trusted(entry):
+        if what := not_to_be_trusted(entry):
             raise _distrust(file, entry, what)
         # Some Windows programs write backslashes.
         name = posixpath.normpath(entry.orig_filename.replace("\\", "/"))
@@ -185,8 +185,9 @@ def _entries(file: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return list(entries.values())
 
 
-def _not_to_be_trusted(entry: zipfile.ZipInfo) -> str | None:
-    """What no zip of a data set has."""
+def not_to_be_trusted(entry: zipfile.ZipInfo) -> str | None:
+    """What is wrong with an entry's name or kind, in words that follow "its entry NAME"; None where
+    nothing is."""
     name, kind = entry.orig_filename.replace("\\", "/"), stat.S_IFMT(entry.external_attr >> 16)
     if ".." in name.split("/") or name.startswith("/") or _DRIVE.match(name):
         return "leads out of its folder"
