@@ -138,7 +138,7 @@ def carry_out(
     running: dict[BaseProcess, tuple[Job, int]] = {}
     total = sum(job.updates for job in jobs)
     bar = tqdm(total=total, unit="update", disable=not progress, desc="all trainings")
-    with bar, SignalHandler() as stopping:
+    with bar, SignalHandler() as signals:
         try:
             while left or running:
                 while left and len(running) < at_once:
@@ -147,8 +147,8 @@ def carry_out(
                     place = min(set(range(at_once)) - taken)
                     running[_start(job, threads, place)] = job, place
                 wait([process.sentinel for process in running], timeout=0.5)
-                if stopping.number:
-                    raise Interrupted(stopping.number)
+                if signals.number:
+                    raise Interrupted(signals.number)
                 for process in [each for each in running if not each.is_alive()]:
                     process.join()
                     job, _ = running.pop(process)

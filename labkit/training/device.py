@@ -103,7 +103,7 @@ class Acceleration:
 
     @property
     def metrics_interval(self) -> int:
-        """Updates between two readings of the losses: every update on a CPU; 20 on a GPU, since to
+        """Updates between two times that the losses are read: 1 on a CPU; 20 on a GPU, since to
         read is to wait for the device."""
         return 1 if self.device.type == "cpu" else 20
 

@@ -29,7 +29,7 @@ class StepMetrics:
         Args:
             run: the run's folder, for messages.
             processes: whose figures are averaged.
-            interval: updates between two readings.
+            interval: updates between two values that are read from the device.
         """
         self.run, self.processes, self.interval = run, processes, interval
         self.saved: int | None = None

@@ -17,7 +17,7 @@ def all_faults(folder: Path, first: DataError) -> list[DataError]:
     """Every fault of a clip that can be found without the others being mended.
 
     Each picture and each csv is read by itself, so that a bad row and a truncated picture of one
-    clip are two faults; of one file the first fault is told.
+    clip are two faults; of one file the first fault is reported.
 
     Args:
         folder: the clip's folder.
@@ -41,8 +41,8 @@ def all_faults(folder: Path, first: DataError) -> list[DataError]:
     frames = None if missing or not pictures else len(set(pictures.values()))
     # Where frames are missing, that a table has more rows than frames is no second fault.
     found += _bad_tables(folder, names, frames)
-    told = {fault.file for fault in found}
-    return found if first.file in told else [first, *found]
+    faulty_files = {fault.file for fault in found}
+    return found if first.file in faulty_files else [first, *found]
 
 
 def _unreadable(

@@ -33,7 +33,7 @@ _REFUSED = {
 }
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _HEAD = 512
-"""bytes by which a page is told from a file of data"""
+"""bytes by which a page is distinguished from a file of data"""
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """seconds before each further try; the count begins anew whenever something more has come"""
@@ -265,15 +265,19 @@ def _page(job: Transfer, response: httpx.Response | None = None) -> DataError:
 
 
 def _extent(job: Transfer, response: httpx.Response, start: int) -> tuple[int, int | None]:
-    """Where in the file the body begins, and the bytes of the whole file where they are told."""
+    """Where in the file the body begins, and the bytes of the whole file where they are given."""
     if response.status_code == 200:
         if start:
             job.say("the server begins anew: it knows no ranges")
         length = response.headers.get("content-length")
         return 0, int(length) if length else None
-    told = _RANGE.fullmatch(response.headers.get("content-range", ""))
-    total = job.size if told is None or told[2] == "*" else int(told[2])
-    if told is None or int(told[1]) != start or (job.size is not None and total != job.size):
+    content_range = _RANGE.fullmatch(response.headers.get("content-range", ""))
+    total = job.size if content_range is None or content_range[2] == "*" else int(content_range[2])
+    if (
+        content_range is None
+        or int(content_range[1]) != start
+        or (job.size is not None and total != job.size)
+    ):
         job.discard()
         raise BrokeOff("the server sends another range than was asked for")
     return start, total
@@ -287,9 +291,9 @@ def _refuse_size(job: Transfer, total: int | None, begin: int) -> None:
     folder, size = job.place.parent, total or job.size
     free = shutil.disk_usage(folder).free
     if not job.announced:
-        told = "of unknown size" if size is None else size_text(size)
+        size_words = "of unknown size" if size is None else size_text(size)
         have = f", {size_text(begin)} of it here already" if begin else ""
-        job.say(f"{job.place.name}: {told}{have}; {size_text(free)} free in {folder}")
+        job.say(f"{job.place.name}: {size_words}{have}; {size_text(free)} free in {folder}")
         job.announced = True
     needed = 0 if size is None else size - job.here()
     if needed > free:

@@ -10,7 +10,7 @@ from pathlib import Path
 from labkit.errors import DataError
 
 # O_NONBLOCK: a pipe that nobody writes to must not make us wait for ever. Windows has no such
-# flag, and needs to be told that bytes are bytes.
+# flag, and must open files in binary mode.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 

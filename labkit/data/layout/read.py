@@ -240,8 +240,8 @@ def _in_order(folder: Path, numbered: dict[int, Path], actions: Table | None) ->
     first = min(numbered) if rows in (span, span - 1) else 0
     for number in range(first, max(first + rows, last + 1)):
         if number not in numbered:
-            told = "" if actions is None else f"{actions.file.name} has {rows} rows: "
-            hint = f"{told}extract the clip again, or remove it"
+            detail = "" if actions is None else f"{actions.file.name} has {rows} rows: "
+            hint = f"{detail}extract the clip again, or remove it"
             name = name_like(numbered[last].name, number)
             raise DataError("frame is missing", file=folder / name, hint=hint)
     if actions is not None and rows != count - 1:

@@ -110,7 +110,7 @@ class PackedSplit:
 
     @functools.cached_property
     def labels(self) -> UInt8[np.ndarray, "*clips H W"] | None:
-        """The region of each pixel, where a simulator told."""
+        """The region of each pixel, where a simulator gave it."""
         return self._map("labels") if self.has_labels else None
 
     @functools.cached_property

@@ -77,13 +77,13 @@ def run(
     scene: Scene,
     rng: np.random.Generator,
     n_frames: int,
-    told: Float32[np.ndarray, "n_frames 4"] | None = None,
+    commands: Float32[np.ndarray, "n_frames 4"] | None = None,
     since: int = 0,
 ) -> Motion:
     """Let a random controller push the scene's objects about for `n_frames` frames.
 
-    Where actions are told, rows `since` on take the place of the controller's. Its draws are
-    made all the same, so that the arm's errors stay those of the clip without them.
+    Where `commands` are given, their rows from `since` on take the place of the controller's. Its
+    draws are made all the same, so that the arm's errors stay those of the clip without them.
     """
     table = LiveTable(scene, rng)
     actions = np.zeros((n_frames, 4), np.float32)
@@ -91,7 +91,7 @@ def run(
     poses = np.zeros((n_frames, len(scene.things), 3))
     for t in range(n_frames):
         effector[t], fingers[t], poses[t] = table.now()
-        actions[t] = table.advance(told[t] if told is not None and t >= since else None)
+        actions[t] = table.advance(commands[t] if commands is not None and t >= since else None)
     return Motion(actions, effector, fingers, poses, _moved(scene, poses))
 
 
@@ -111,17 +111,17 @@ class LiveTable:
         return self.table.effector(), self.table.finger_places(), self.table.poses()
 
     def advance(
-        self, told: Float32[np.ndarray, " columns"] | None = None
+        self, command: Float32[np.ndarray, " columns"] | None = None
     ) -> Float32[np.ndarray, " columns"]:
-        """One frame on, by the action told, or else by the controller's; returns it."""
+        """One frame on, by the action given, or else by the controller's; returns it."""
         decides = self.t % HELD == 0
         if decides:
             things = len(self.scene.things)
             self._target = choose_target(self.rng, self._target, things)
             goal = None if self._target is None else tuple(self.table.bodies[self._target].position)
             self._decision = decide(self.rng, self.table.effector(), goal)
-        if told is not None:
-            self._decision = told
+        if command is not None:
+            self._decision = command
         if decides:
             self.table.close_for = max(self.table.close_for - 1, int(self._decision[2]))
         self.table.step(self._decision, self.rng)

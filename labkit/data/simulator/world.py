@@ -76,12 +76,12 @@ class SimulatedWorld:
             DataError: as `film`.
         """
         _check(actions, since)
-        told = [tuple(row) for row in actions[since:].tolist()]
-        done = self._live.told
-        if self._live.since != since or told[: len(done)] != done:
+        commands = [tuple(row) for row in actions[since:].tolist()]
+        done = self._live.commands
+        if self._live.since != since or commands[: len(done)] != done:
             self._live.begin(self, since)
-            done = self._live.told
-        for row in told[len(done) :]:
+            done = self._live.commands
+        for row in commands[len(done) :]:
             self._live.table.advance(np.float32(row))
             done.append(row)
         effector, fingers, poses = (part[None] for part in self._live.table.now())
@@ -124,14 +124,14 @@ class _Live:
     """The scene in motion, as far as it was last asked for."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[float, ...]] = []
-        """the actions it was told, from row `since` on"""
+        self.commands: list[tuple[float, ...]] = []
+        """the actions it was given, from row `since` on"""
         self.since = -1
         self.drawn = Drawn()
 
     def begin(self, world: SimulatedWorld, since: int) -> None:
-        """From the start, up to the first row that can be told."""
-        self.told, self.since = [], since
+        """From the start, up to the first row that can be given."""
+        self.commands, self.since = [], since
         self.table = LiveTable(world.scene, world.control())
         for _ in range(since):
             self.table.advance()
