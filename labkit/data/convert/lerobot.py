@@ -22,7 +22,7 @@ from labkit.data.convert.arrays import BROKEN
 from labkit.data.convert.episodes import decode_picture
 from labkit.data.convert.recording import Material, Recording, needed
 from labkit.data.convert.videos import open_film
-from labkit.errors import DataError
+from labkit.errors import DataError, LabkitError
 
 INFO = "meta/info.json"
 _AGAIN = "download the data set again"
@@ -54,6 +54,8 @@ def lerobot_recordings(root: Path, camera: str | None, state: str | None) -> lis
             what = f"is of version {info.get('codebase_version')}"
             raise DataError(what, file=root / INFO, hint="versions 2 and 3 are read")
         splits = _splits(info, len(places))
+    except LabkitError:
+        raise
     except BROKEN as error:
         what = f"is incomplete: {type(error).__name__} {error}"
         raise DataError(what, file=root / INFO, hint=_AGAIN) from None
@@ -164,6 +166,8 @@ def _read(
             file = root / info["video_path"].format(**film)
             start = place.get(f"videos/{key}/from_timestamp") or None
             _, frames = open_film(file, start, count)
+    except LabkitError:
+        raise
     except BROKEN as error:
         what = f"episode {number} cannot be read: {type(error).__name__} {error}"
         raise DataError(what, file=root, hint=_AGAIN) from None
