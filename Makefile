@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo lab test notebooks gallery bench browser
+.PHONY: help demo lab test notebooks gallery bench browser simulator
 
 help:
 	@echo 'make demo       simulate, train and evaluate; ends with the path of a report'
@@ -27,7 +27,7 @@ test: export OMP_NUM_THREADS = 1
 test: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	@$(MAKE) --no-print-directory browser
+	@$(MAKE) --no-print-directory browser simulator
 	$(BIN)/pytest -q -n auto --dist worksteal tests
 	$(BIN)/pytest -q -n auto --dist loadfile --nbval $(NBVAL) notebooks
 
@@ -67,6 +67,17 @@ browser: $(READY)
 	if $(FIND_CHROMIUM); then exit 0; fi; \
 	if $(BIN)/playwright install chromium && $(FIND_CHROMIUM); then exit 0; fi; \
 	echo 'No Chromium could be had: the tests in a browser will not run.'; \
+	[ -z "$$CI" ]
+
+# What MuJoCo draws with, for tests/examples. Without it those tests skip, and fail where CI is set.
+CAN_DRAW := $(BIN)/python -c 'import labkit.doctor as d; raise SystemExit(d.draws_mujoco())'
+simulator: $(READY)
+	@if $(CAN_DRAW) 2>/dev/null; then exit 0; fi; \
+	echo 'MuJoCo cannot draw here, which the tests of examples/ need: getting Mesa.'; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends libegl1 libgl1; \
+	fi; \
+	if $(CAN_DRAW); then exit 0; fi; \
 	[ -z "$$CI" ]
 
 $(READY): pyproject.toml constraints.txt

@@ -7,6 +7,8 @@ import importlib.util
 import os
 import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 PACKAGES = (
@@ -26,6 +28,21 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 """Names under which a Chromium is found on PATH."""
 
 
+DRAW = """
+import mujoco
+model = mujoco.MjModel.from_xml_string("<mujoco><worldbody><light pos='0 0 2'/>"
+    "<geom size='.1'/></worldbody></mujoco>")
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+renderer = mujoco.Renderer(model, 64, 64)
+renderer.update_scene(data)
+frame = renderer.render()
+renderer.close()
+raise SystemExit(int(frame.max() == 0))
+"""
+"""A program that draws a ball with MuJoCo, and ends with 0 if it can be seen."""
+
+
 def diagnose() -> dict[str, dict[str, str]]:
     """Facts by section (`versions`, `machine`, `optional`), each a name and one line."""
     return {
@@ -34,6 +51,7 @@ def diagnose() -> dict[str, dict[str, str]]:
         "optional": {
             **_lpips(),
             "Chromium": _found(find_chromium(), "the tests in a browser skip"),
+            "MuJoCo": draws_mujoco() or "draws; examples/fetchpush.py runs",
             "ffmpeg": _found(shutil.which("ffmpeg"), "not needed; GIFs work without it"),
         },
     }
@@ -60,6 +78,22 @@ def find_chromium() -> Path | None:
     with sync_playwright() as playwright:
         own = Path(playwright.chromium.executable_path)
     return own if own.exists() else None
+
+
+def draws_mujoco() -> str | None:
+    """What keeps the simulator MuJoCo from drawing a picture here; None where it draws. It is asked
+    in another process: a graphics library that fails may end its process."""
+    if any(importlib.util.find_spec(name) is None for name in ("gymnasium_robotics", "mujoco")):
+        return 'absent; examples/fetchpush.py needs it: pip install "labkit[robots]"'
+    environment = {"MUJOCO_GL": "egl", **os.environ}
+    command = [sys.executable, "-c", DRAW]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return "drawing took more than two minutes"
+    if done.returncode:
+        return "cannot draw: apt-get install libegl1 libgl1, and set MUJOCO_GL=egl"
+    return None
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,167 @@
+"""Records clips of a robot that labkit does not know: Fetch of gymnasium-robotics, which pushes a
+block about on a table, in MuJoCo.
+
+    python -m pip install "labkit[robots]"
+    MUJOCO_GL=egl python examples/fetchpush.py data/fetchpush
+    labkit data check data/fetchpush
+    labkit train demo --data.root data/fetchpush --out runs/fetchpush
+    labkit evaluate runs/fetchpush
+
+docs/your_own_robot.md explains each step. To record another robot, change `Table` and `push`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium
+import gymnasium_robotics
+import mujoco
+import numpy as np
+
+from labkit.data import Clip, write_split
+from labkit.data.clip import ARM, MOVED, REST
+
+FRAMES = 30
+"""of a clip"""
+STEPS_PER_FRAME = 3
+"""steps of the environment from frame to frame; one lasts 0.04 s"""
+SIDE = 64
+"""of a frame, in pixels"""
+ACTION_COLUMNS = ("dx", "dy", "dz", "gripper")
+POSITION_COLUMNS = ("x", "y", "z")
+
+
+class Table:
+    """The environment, seen by a camera of our own."""
+
+    def __init__(self) -> None:
+        gymnasium.register_envs(gymnasium_robotics)
+        self.environment = gymnasium.make("FetchPush-v4", max_episode_steps=1000)
+        self.model = self.environment.unwrapped.model
+        self.renderer = mujoco.Renderer(self.model, SIDE, SIDE)
+        self.camera = mujoco.MjvCamera()
+        self.camera.lookat[:] = (1.3, 0.75, 0.42)
+        self.camera.distance, self.camera.azimuth, self.camera.elevation = 1.15, 180, -40
+        self.options = mujoco.MjvOption()
+        self.options.sitegroup[:] = 0  # no red dot at the goal
+        bodies = [self.model.body(number).name for number in self.model.geom_bodyid]
+        self.is_arm = np.array([name.startswith("robot0:") for name in bodies])
+        self.block = self.model.geom("object0").id
+
+    def reset(self, seed: int, colour: np.ndarray) -> np.ndarray:
+        """A new episode.
+
+        Args:
+            seed: of the block's place.
+            colour: RGB of the block, 0 to 1.
+        Returns:
+            the observation: position of the gripper, position of the block, and more.
+        """
+        self.model.geom_matid[self.block] = -1
+        self.model.geom_rgba[self.block, :3] = colour
+        return self.environment.reset(seed=seed)[0]["observation"]
+
+    def step(self, action: np.ndarray) -> np.ndarray:
+        """The observation after one frame's time."""
+        for _ in range(STEPS_PER_FRAME):
+            observation = self.environment.step(action)[0]["observation"]
+        return observation
+
+    def picture(self) -> tuple[np.ndarray, np.ndarray]:
+        """A frame (3, SIDE, SIDE), uint8 RGB, and the region of each of its pixels (SIDE, SIDE)."""
+        data = self.environment.unwrapped.data
+        self.renderer.update_scene(data, self.camera, self.options)
+        frame = self.renderer.render().transpose(2, 0, 1).copy()
+        self.renderer.enable_segmentation_rendering()
+        number, kind = self.renderer.render().transpose(2, 0, 1)
+        self.renderer.disable_segmentation_rendering()
+        thing = np.where(kind == mujoco.mjtObj.mjOBJ_GEOM, number, -1)
+        regions = np.full((SIDE, SIDE), REST, np.uint8)
+        regions[(thing >= 0) & self.is_arm[thing]] = ARM
+        regions[thing == self.block] = MOVED
+        return frame, regions
+
+
+def push(observation: np.ndarray, goal: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """A scripted policy: goes behind the block, seen from the goal, and pushes it there.
+
+    Args:
+        observation: of the environment.
+        goal: where the block shall go, (x, y) in metres.
+        noise: added to the action (3).
+    Returns:
+        the action (4), each from -1 to 1: a move (dx, dy, dz), and the gripper, which stays shut.
+    """
+    gripper, block = observation[:3], observation[3:6]
+    way = goal - block[:2]
+    way = way / max(np.linalg.norm(way), 1e-6)
+    behind = block[:2] - 0.07 * way
+    if np.linalg.norm(gripper[:2] - behind) > 0.04 and gripper[2] < block[2] + 0.04:
+        # Away from the block, or past it: rise first.
+        aim = (*(0.5 * gripper[:2] + 0.5 * behind), block[2] + 0.08)
+    elif np.linalg.norm(gripper[:2] - behind) > 0.02 and gripper[2] > block[2] + 0.02:
+        aim = (*behind, block[2] + 0.07)
+    elif gripper[2] > block[2] + 0.02:
+        aim = (*behind, block[2])
+    else:
+        aim = (*(block[:2] + 0.02 * way), block[2])
+    move = 9 * (np.array(aim) - gripper) + noise
+    return np.float32(np.clip([*move, 0], -1, 1))
+
+
+def record(table: Table, seed: int) -> Clip:
+    """One episode as a clip. The same seed gives the same clip."""
+    random = np.random.default_rng(seed)
+    observation = table.reset(seed, colour=random.uniform(0.1, 0.9, 3))
+    frames, regions, actions, positions = [], [], [], []
+    for time in range(-10, FRAMES):  # the first ten frames are not recorded: the arm comes in
+        if time in (-10, FRAMES // 2):
+            goal = random.uniform((1.15, 0.5), (1.45, 1.0))
+        if time % 4 == 2:
+            noise = random.normal(0, 0.25, 3)
+        action = push(observation, goal, noise)
+        if time >= 0:
+            frame, region = table.picture()
+            frames.append(frame)
+            regions.append(region)
+            actions.append(action)
+            positions.append(observation[:3])
+        observation = table.step(action)
+    return Clip(
+        frames=np.stack(frames),
+        actions=np.stack(actions),
+        positions=np.float32(positions),
+        labels=np.stack(regions),
+        name=f"episode {seed}",
+        action_columns=ACTION_COLUMNS,
+        position_columns=POSITION_COLUMNS,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Records clips of FetchPush.")
+    parser.add_argument("out", type=Path, help="folder of the data set")
+    parser.add_argument("--train", type=int, default=320, help="training clips (320)")
+    parser.add_argument("--validate", type=int, default=64, help="validation clips (64)")
+    parser.add_argument("--test", type=int, default=64, help="test clips (64)")
+    options = parser.parse_args()
+
+    table = Table()
+    first = 0
+    for split in ("train", "validate", "test"):
+        seeds = range(first, first + getattr(options, split))
+        first = seeds.stop
+
+        def clips(seeds: range = seeds) -> Iterator[Clip]:
+            for seed in seeds:  # one at a time: memory stays small
+                yield record(table, seed)
+
+        write_split(options.out, split, clips())
+        print(f"{options.out}: {len(seeds)} clips of the split {split}")
+
+
+if __name__ == "__main__":
+    main()
