@@ -1,9 +1,11 @@
-"""A callback that warns in words: the posterior has collapsed, or the gradients explode."""
+"""A callback that warns in words: the posterior has collapsed, a source of the frame is not in use,
+or the gradients explode."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from labkit.evaluation.sources import unused_sources
 from labkit.training.events import EpochEnd, Update
 from labkit.training.latent_use import LatentUse
 
@@ -12,10 +14,12 @@ EXPLODING = 10.0
 
 
 class Advice:
-    """Warns, once each, of a collapsed posterior and of exploding gradients.
+    """Warns, once each, of a collapsed posterior, of sources that are not in use and of exploding
+    gradients.
 
-    A posterior is reported as collapsed when it was collapsed at three validations in a row, of
-    which the first was after 100 updates: in the first updates every posterior is.
+    A collapsed posterior and an unused source are reported when they were found at three
+    validations in a row, of which the first was after 100 updates: in the first updates every
+    posterior is collapsed.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -38,6 +42,12 @@ class Advice:
             )
             if self.collapsed_in_a_row == 3:
                 self._once("collapse", collapse_in_words(epoch_end.latents))
+        shares = [row.source_shares for row in epoch_end.rows if row.updates >= 100]
+        last = [each for each in shares if each][-3:]
+        if epoch_end.row.source_shares and len(last) == 3:
+            unused = set.intersection(*(set(unused_sources(each)) for each in last))
+            if unused:
+                self._once("unused", unused_in_words({name: last[-1][name] for name in unused}))
         norms = [row.gradient_norm for row in epoch_end.rows if row.gradient_norm is not None]
         if len(norms) > 3 and epoch_end.row.gradient_norm is not None:
             usual = sorted(norms[:-1])[(len(norms) - 1) // 2]
@@ -59,9 +69,27 @@ def collapse_in_words(latents: LatentUse) -> str:
         f"the posterior has collapsed: KL {latents.kl_per_step.mean():.3f} nats per step, "
         f"{latents.active_units} of {len(latents.variance)} latent units active, and with z from "
         f"the posterior the PSNR is {latents.posterior_gain:+.2f} dB from that with z from the "
-        "prior. The latent z carries no information: all samples are alike. Try latent maps, as "
+        "prior. The latent z carries no information: all samples are alike. Try a posterior that "
+        "starts with little noise, and a KL weight that waits: "
+        "--model.posterior-log-variance-start -6 --kl.schedule constant --kl.wait 0.5 (where the "
+        "condition says all that z could say, z stays unused). Or try latent maps, as "
         "the preset `latent` has them: --model.observation optimal --model.latent-levels 3 "
         "--model.prior learned --kl.schedule constant --kl.max-weight 6 --kl.hybrid 0.5"
+    )
+
+
+def unused_in_words(shares: Mapping[str, float]) -> str:
+    """What an unused source is, and what to try.
+
+    Args:
+        shares: of the unused sources, by name.
+    """
+    parts = " and ".join(f"`{name}` {share:.2%}" for name, share in sorted(shares.items()))
+    return (
+        f"the predicted frames hardly use a source of the output: {parts} of the frame, on average "
+        "over some validation clips. It gets no gradient any more and cannot come into use again. "
+        "Try --teacher-forcing.start 0 (while true frames are fed, the previous one is enough), "
+        "another --seed, or a lower --training.learning-rate"
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from labkit.errors import RunError
+from labkit.evaluation.sources import SOURCES
 from labkit.files import reading, write_whole
 
 HISTORY = "history.csv"
@@ -50,9 +51,34 @@ class EpochRow:
     """number of active latent units on some validation clips (see `latent_use.latent_use`)"""
     posterior_gain: float | None = None
     """dB: PSNR with z from the posterior minus PSNR with z from the prior, on those clips"""
+    previous_share: float | None = None
+    """from 0 to 1: share of the previous frame in the predictions of those clips; this column and
+    those below are empty where the output has no such source (`evaluation.sources`)"""
+    context_share: float | None = None
+    """share of the last context frame"""
+    layer_share: float | None = None
+    """share of the layer that is cut out of the last context frame"""
+    table_share: float | None = None
+    """share of the table"""
+    arm_share: float | None = None
+    """share of the arm's picture"""
+    fresh_share: float | None = None
+    """share of fresh pixels"""
+
+    @property
+    def source_shares(self) -> dict[str, float]:
+        """The share of each source that the output has, by name; empty where the epoch was not
+        validated."""
+        shares = {name: getattr(self, f"{name}_share") for name in SOURCES}
+        return {name: share for name, share in shares.items() if share is not None}
 
 
-LATER = ("gradient_norm", "active_units", "posterior_gain")
+LATER = (
+    "gradient_norm",
+    "active_units",
+    "posterior_gain",
+    *(f"{name}_share" for name in SOURCES),
+)
 """Columns that the histories of older runs lack; they are read as NaN."""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from labkit.errors import LabkitError
+from labkit.evaluation.sources import SOURCES
 from labkit.training.events import EpochEnd, Examples, Update
 from labkit.training.progress_bar import say
 
@@ -35,6 +36,7 @@ EPOCH_TAGS = {
     "kl_weight": "schedule/kl_weight",
     "teacher_forcing_ratio": "schedule/teacher_forcing_ratio",
     "learning_rate": "schedule/learning_rate",
+    **{f"{name}_share": f"sources/{name}" for name in SOURCES},
 }
 """Columns of the history, and their names in TensorBoard. Their step is the number of updates."""
 

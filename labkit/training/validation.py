@@ -10,6 +10,7 @@ import torch
 from labkit.data.dataset import Batch
 from labkit.evaluation.metrics import psnr
 from labkit.evaluation.protocol import validation_psnr
+from labkit.evaluation.sources import predicted_sources, source_shares
 from labkit.frames import to_uint8
 from labkit.model import VideoCVAE
 from labkit.training.events import Examples
@@ -31,6 +32,8 @@ class Validation:
     """dB, free-running, one sample from the prior"""
     latents: LatentUse
     examples: Examples
+    source_shares: dict[str, float]
+    """share of the whole frame, by source"""
 
     def on(self, row: EpochRow) -> EpochRow:
         """The epoch's row of the history with these figures."""
@@ -39,6 +42,7 @@ class Validation:
             validation_psnr=self.psnr,
             active_units=self.latents.active_units,
             posterior_gain=self.latents.posterior_gain,
+            **{f"{name}_share": share for name, share in self.source_shares.items()},
         )
 
 
@@ -63,8 +67,9 @@ def validate(setup: TrainingSetup) -> Validation:
 @torch.no_grad()
 def examine(
     model: VideoCVAE, batch: Batch, n_past: int, *, seed: int, examples: int
-) -> tuple[LatentUse, Examples]:
-    """How a batch of clips uses the latent, and predictions of the first few of them.
+) -> tuple[LatentUse, Examples, dict[str, float]]:
+    """How a batch of clips uses the latent, predictions of the first few of them, and the share of
+    each source in the predictions of all of them.
 
     The clips are predicted twice, free-running: with z from the posterior and with z from the
     prior.
@@ -79,7 +84,8 @@ def examine(
     frames, condition = batch.frames, batch.condition
     context, future = frames[:, :n_past], frames[:, n_past:]
     generator = torch.Generator(frames.device).manual_seed(seed)
-    predicted = model.predict(context, condition, future.shape[1], generator=generator)
+    horizon = future.shape[1]
+    predicted, weights = predicted_sources(model, context, condition, horizon, generator=generator)
     generator.manual_seed(seed)
     posterior = model.rollout(frames, condition, n_past, teacher_forced=False, generator=generator)
     gain = (psnr(posterior.frames[:, n_past - 1 :], future) - psnr(predicted, future)).mean()
@@ -89,4 +95,5 @@ def examine(
         Examples(
             to_uint8(frames[:examples], clip=True), to_uint8(whole[:examples], clip=True), n_past
         ),
+        source_shares(weights)["frame"],
     )

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from labkit.errors import LabkitError, RunError
+from labkit.evaluation.sources import SOURCES
 from labkit.training import EpochRow, read_history
 from labkit.training.callbacks import Advice
 from labkit.training.events import Callback, EpochEnd, Examples, Update
@@ -53,7 +54,7 @@ def row(epoch: int, psnr: float | None = 20.0) -> EpochRow:
         "gradient_norm": 3.0 + epoch,
         "active_units": None if psnr is None else 2,
         "posterior_gain": None if psnr is None else 1.5,
-    }
+    } | {f"{name}_share": None if psnr is None else 0.125 for name in SOURCES}
     return EpochRow(**{item.name: values[item.name] for item in dataclasses.fields(EpochRow)})
 
 
@@ -196,6 +197,8 @@ def test_a_history_reads_back_with_its_new_columns(tmp_path: Path) -> None:
     assert found["active_units"][0] == 2
     assert np.isnan(found["active_units"][1])
     assert np.isnan(found["posterior_gain"][1])
+    assert found["arm_share"][0] == 0.125
+    assert np.isnan(found["arm_share"][1])
 
 
 def test_an_older_history_reads_with_nan_for_what_it_lacks(tmp_path: Path) -> None:

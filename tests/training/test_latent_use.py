@@ -132,6 +132,30 @@ def test_exploding_gradients_are_reported_once_with_what_to_try() -> None:
     assert not advise([EpochEnd(rows([1.0, 40.0]), 20.0)])  # too early to say what is usual
 
 
+def with_shares(shares: list[dict[str, float] | None], updates: int = 200) -> list[EpochEnd]:
+    """One epoch for each entry; None is an epoch without a validation."""
+    history = [
+        dataclasses.replace(row, **{f"{name}_share": share for name, share in (each or {}).items()})
+        for row, each in zip(rows([None] * len(shares), updates), shares, strict=True)
+    ]
+    return [EpochEnd(history[: i + 1], 20.0) for i in range(len(history))]
+
+
+def test_a_source_that_is_not_in_use_is_reported_once_with_what_to_try() -> None:
+    unused = {"table": 0.99, "arm": 0.001, "fresh": 0.0}
+    said = advise(with_shares([unused, None, unused, None, unused, unused]))
+    assert len(said) == 1
+    assert "`arm` 0.10%" in said[0]
+    assert "fresh" not in said[0]
+    assert "--teacher-forcing.start 0" in said[0]
+
+
+def test_a_source_is_not_reported_of_the_start_or_of_two_validations() -> None:
+    used, unused = {"table": 0.9, "arm": 0.1}, {"table": 1.0, "arm": 0.0}
+    assert not advise(with_shares([unused] * 5, updates=90))
+    assert not advise(with_shares([unused, unused, used, unused, unused, None]))
+
+
 @pytest.fixture(scope="module")
 def model() -> VideoCVAE:
     torch.manual_seed(0)
@@ -149,14 +173,16 @@ def some_batch() -> Batch:
 def test_examining_a_model(model) -> None:
     batch = some_batch()
     before = torch.get_rng_state()
-    found, examples = examine(model, batch, 2, seed=3, examples=2)
+    found, examples, shares = examine(model, batch, 2, seed=3, examples=2)
     assert torch.equal(before, torch.get_rng_state())  # the training's own draws are untouched
     assert found.kl.shape == (1 + S, Z)
     assert found.kl.min() >= 0
     assert examples.truth.shape == examples.prediction.shape == (2, 2 + S, 3, 64, 64)
     assert (examples.truth[:, :2] == examples.prediction[:, :2]).all()  # the context
     assert (examples.truth[:, 2:] != examples.prediction[:, 2:]).any()
-    again, _ = examine(model, batch, 2, seed=3, examples=2)
+    again, _, same_shares = examine(model, batch, 2, seed=3, examples=2)
+    assert same_shares == shares
+    assert sum(shares.values()) == pytest.approx(1.0, abs=1e-5)
     assert torch.equal(found.kl, again.kl)
     assert found.posterior_gain == again.posterior_gain
 
@@ -177,7 +203,7 @@ class Fixed(VideoCVAE):
 def test_the_gain_by_hand(model) -> None:
     batch = some_batch()
     batch = Batch(torch.full_like(batch.frames, 0.5), batch.condition)
-    found, examples = examine(Fixed(model.config, 7), batch, 2, seed=0, examples=1)
+    found, examples, _ = examine(Fixed(model.config, 7), batch, 2, seed=0, examples=1)
     assert found.posterior_gain == pytest.approx(20.0, abs=1e-3)
     assert found.active_units == 0
     assert examples.prediction[0, :, 0, 0, 0].tolist() == [128, 128, 153, 153, 153]
