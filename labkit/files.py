@@ -77,8 +77,13 @@ def reading(
         hint: what the user can do.
 
     Raises:
-        LabkitError: of that class, where the block raises an exception.
+        LabkitError: of that class, where the block raises an exception, or `file` is a pipe, a
+            device or a socket: reading one could wait or go on for ever.
     """
+    with contextlib.suppress(OSError):  # the block says why it cannot be opened
+        mode = os.stat(file).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise error(f"{what}: it is a pipe, a device or a socket", file=file, hint=hint)
     try:
         yield
     except LabkitError:
