@@ -24,7 +24,7 @@ import torch
 import tyro
 from torch.utils.flop_counter import FlopCounterMode
 
-from labkit.config import Config
+from labkit.config import Config, SceneConfig
 from labkit.model import VideoCVAE
 from labkit.presets import preset
 from labkit.training.objective import negative_elbo
@@ -36,18 +36,25 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "course": ("course", {}),
     "svg": ("svg", {}),
     "demo": ("demo", {}),
-    "demo, vgg64": ("demo", {"backbone": "vgg64", "width": 8}),
-    "demo, LSTM": ("demo", {"predictor": "lstm", "predictor_layers": 2}),
-    "demo, batch norm": ("demo", {"norm": "batch"}),
-    "demo, flow without a layer": ("demo", {"output": "flow"}),
-    "demo, painted output": ("demo", {"output": "sigmoid"}),
-    "demo, CDNA": ("demo", {"output": "cdna"}),
-    "demo, condition to the predictor alone": ("demo", {"conditioning": "input"}),
-    "demo, conditional convolution": ("demo", {"conditioning": "conv"}),
-    "demo, skips of the last context frame": ("demo", {"skip": "last_context"}),
-    "demo, aligned skips": ("demo", {"align": True}),
-    "demo, learned prior": ("demo", {"prior": "learned"}),
-    "demo, latent maps at 8 and 16": ("demo", {"latent_levels": 3}),
+    "demo, no place maps": ("demo", {"places": False}),
+    "demo, no picture of the arm": ("demo", {"scene": SceneConfig(arm=False)}),
+    "demo, no change of light": (
+        "demo",
+        {"scene": SceneConfig(arm_light=False, table_light=False)},
+    ),
+    "layer": ("layer", {}),
+    "layer, vgg64": ("layer", {"backbone": "vgg64", "width": 8}),
+    "layer, LSTM": ("layer", {"predictor": "lstm", "predictor_layers": 2}),
+    "layer, batch norm": ("layer", {"norm": "batch"}),
+    "layer, flow without a layer": ("layer", {"output": "flow"}),
+    "layer, painted output": ("layer", {"output": "sigmoid"}),
+    "layer, CDNA": ("layer", {"output": "cdna"}),
+    "layer, condition to the predictor alone": ("layer", {"conditioning": "input"}),
+    "layer, conditional convolution": ("layer", {"conditioning": "conv"}),
+    "layer, skips of the last context frame": ("layer", {"skip": "last_context"}),
+    "layer, aligned skips": ("layer", {"align": True}),
+    "layer, learned prior": ("layer", {"prior": "learned"}),
+    "layer, latent maps at 8 and 16": ("layer", {"latent_levels": 3}),
 }
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 import labkit.demo
 from labkit.demo import run_demo
 from labkit.errors import DataError, LabkitError, RunError
-from labkit.presets import SMOKE
+from labkit.presets import DEMO, SMOKE
 from labkit.training import read_history
+
+SIZES = ("width", "encoding_size", "latent_size", "hidden_size", "map_size")
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch) -> None:
-    monkeypatch.setattr(labkit.demo, "DEMO", SMOKE)
+    """The demo's model, as small and as short as the preset `smoke`."""
+    small = {name: getattr(SMOKE.model, name) for name in SIZES}
+    model = dataclasses.replace(DEMO.model, **small)
+    demo = dataclasses.replace(DEMO, model=model, training=SMOKE.training)
+    monkeypatch.setattr(labkit.demo, "DEMO", demo)
     monkeypatch.setattr(labkit.demo, "CLIPS", {"train": 4, "validate": 2, "test": 2})
 
 

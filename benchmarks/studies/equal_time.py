@@ -3,6 +3,7 @@
     python benchmarks/studies/equal_time.py --plan          first, with nothing else running
     python benchmarks/studies/equal_time.py                 then, for hours
     python benchmarks/studies/equal_time.py --table latent  the same of the remedies for the latent
+    python benchmarks/studies/equal_time.py --table scene   the same of the parts of the scene
     python benchmarks/studies/equal_time.py --runs runs/a runs/b    the rows of runs that are there
 
 Each variant is trained for as many updates as fit into the minutes, with its schedules stretched
@@ -50,36 +51,42 @@ from labkit.training.setup import TrainingSetup
 Changes = tuple[str, dict[str, Any]]
 FIXED = {"model.observation": "fixed", "kl.max_weight": 1e-4}
 FAMILY: dict[str, Changes] = {
-    "demo": ("demo", {}),
+    "layer": ("layer", {}),
     "course": ("course", {}),
     "svg": ("svg", {"training.batch_size": 12}),
-    "flow without a layer": ("demo", {"model.output": "flow"}),
-    "CDNA": ("demo", {"model.output": "cdna"}),
-    "painted output": ("demo", {"model.output": "sigmoid"}),
-    "condition to the predictor alone": ("demo", {"model.conditioning": "input"}),
-    "conditional convolution": ("demo", {"model.conditioning": "conv"}),
-    "LSTM": ("demo", {"model.predictor": "lstm", "model.predictor_layers": 2}),
-    "batch norm": ("demo", {"model.norm": "batch"}),
-    "skips of the last context frame": ("demo", {"model.skip": "last_context"}),
-    "the same, aligned": ("demo", {"model.skip": "last_context", "model.align": True}),
-    "learned prior": ("demo", {"model.prior": "learned"}),
-    "fixed variance, beta 1e-4": ("demo", FIXED),
-    "vgg64": ("demo", {"model.backbone": "vgg64", "model.width": 8}),
+    "flow without a layer": ("layer", {"model.output": "flow"}),
+    "CDNA": ("layer", {"model.output": "cdna"}),
+    "painted output": ("layer", {"model.output": "sigmoid"}),
+    "condition to the predictor alone": ("layer", {"model.conditioning": "input"}),
+    "conditional convolution": ("layer", {"model.conditioning": "conv"}),
+    "LSTM": ("layer", {"model.predictor": "lstm", "model.predictor_layers": 2}),
+    "batch norm": ("layer", {"model.norm": "batch"}),
+    "skips of the last context frame": ("layer", {"model.skip": "last_context"}),
+    "the same, aligned": ("layer", {"model.skip": "last_context", "model.align": True}),
+    "learned prior": ("layer", {"model.prior": "learned"}),
+    "fixed variance, beta 1e-4": ("layer", FIXED),
+    "vgg64": ("layer", {"model.backbone": "vgg64", "model.width": 8}),
 }
 LATENT: dict[str, Changes] = {
-    "fixed variance, beta 1e-4": ("demo", FIXED),
-    "posterior without c": ("demo", {**FIXED, "model.posterior_condition": False}),
-    "8 free bits": ("demo", {**FIXED, "kl.free_bits": 8.0}),
+    "fixed variance, beta 1e-4": ("layer", FIXED),
+    "posterior without c": ("layer", {**FIXED, "model.posterior_condition": False}),
+    "8 free bits": ("layer", {**FIXED, "kl.free_bits": 8.0}),
     "learned prior, balance 0.8": (
-        "demo",
+        "layer",
         {**FIXED, "model.prior": "learned", "kl.balance": 0.8},
     ),
-    "sigma optimal (demo)": ("demo", {}),
-    "sigma learned": ("demo", {"model.observation": "learned"}),
+    "sigma optimal (layer)": ("layer", {}),
+    "sigma learned": ("layer", {"model.observation": "learned"}),
     "latent maps": ("latent", {"kl.hybrid": 0.0}),
     "latent maps, half of the clips blind": ("latent", {"kl.hybrid": 0.5}),
 }
-TABLES = {"family": FAMILY, "latent": LATENT}
+SCENE: dict[str, Changes] = {
+    "demo": ("demo", {}),
+    "no place maps": ("demo", {"model.places": False}),
+    "no picture of the arm": ("demo", {"model.scene": {"arm": False}}),
+    "no change of light": ("demo", {"model.scene": {"arm_light": False, "table_light": False}}),
+}
+TABLES = {"family": FAMILY, "latent": LATENT, "scene": SCENE}
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class Options:
     """Which runs, and how long each."""
 
     table: str = "family"
-    """family or latent"""
+    """family or latent, whose variants change the preset layer; or scene, whose change the demo"""
     variants: tuple[str, ...] = ()
     """some of the table's variants; all if left out"""
     minutes: float = 10.0

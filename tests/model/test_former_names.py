@@ -10,11 +10,13 @@ from shaken import shaken, two_clips
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from labkit.config import Config
 from labkit.model import VideoCVAE
 from labkit.model.parts import FORMER_NAMES
-from labkit.presets import SMOKE
+from labkit.presets import LAYER, SMOKE
 from labkit.training import load_model
 
+FORMER_CONFIG = Path(__file__).with_name("former_config.json")
 SHIPPED = Path(__file__).parents[2] / "notebooks" / "demo_run"
 
 
@@ -68,3 +70,10 @@ def test_the_shipped_run_loads() -> None:
     with torch.no_grad():
         made = model.predict(torch.rand(1, 2, 3, side, side), torch.zeros(1, 4, 7), 2)
     assert made.isfinite().all()
+
+
+def test_a_config_of_an_earlier_version_is_read_and_its_model_built() -> None:
+    config = Config.load(FORMER_CONFIG)
+    assert config.teacher_forcing.granularity == "batch"  # "coin" in that file
+    assert config.model == LAYER.model
+    VideoCVAE(config.model, 7)
