@@ -161,6 +161,19 @@ def test_every_variant_of_the_tables_is_a_valid_config() -> None:
         assert dataclasses.replace(preset(base).model, **changes)
 
 
+def test_the_cost_of_the_demo_counts_forced_and_free_updates(monkeypatch, capsys) -> None:
+    """benchmarks/studies/demo_cost.py: `layer` is teacher forced in the first of 20 epochs, the
+    demo in none; an update that takes 1 s teacher forced and 3 s free-running is 2.9 s on average."""
+    study = runpy.run_path(str(FOLDER / "studies" / "demo_cost.py"))
+    assert study["forced_share"](preset("layer")) == pytest.approx(1 / 20)
+    assert study["forced_share"](preset("demo")) == 0
+    monkeypatch.setattr(study["Updates"], "update", lambda self, forced: 1.0 if forced else 3.0)
+    study["main"](study["Options"](updates=2, clips=8))
+    said = capsys.readouterr().out
+    assert "layer: 2.900 CPU seconds per update, 800 updates: 2320 CPU seconds" in said
+    assert "as long as `layer`: 773 updates of the demo" in said
+
+
 def test_another_future_differs_by_the_hidden_physics_alone() -> None:
     """benchmarks/studies/open_physics.py: with the clip's own masses and frictions it is the clip,
     and up to the last context frame it is that in any case."""
