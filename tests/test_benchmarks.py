@@ -163,7 +163,7 @@ def test_every_variant_of_the_tables_is_a_valid_config() -> None:
 
 def test_the_cost_of_the_demo_counts_forced_and_free_updates(monkeypatch, capsys) -> None:
     """benchmarks/studies/demo_cost.py: `layer` is teacher forced in the first of 20 epochs, the
-    demo in none; an update that takes 1 s teacher forced and 3 s free-running is 2.9 s on average."""
+    demo in none. With 1 s for a forced update and 3 s for a free one, the mean is 2.9 s."""
     study = runpy.run_path(str(FOLDER / "studies" / "demo_cost.py"))
     assert study["forced_share"](preset("layer")) == pytest.approx(1 / 20)
     assert study["forced_share"](preset("demo")) == 0
