@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from labkit.cli.commands import Demo, Doctor, Predict, Train
 from labkit.cli.comparison_commands import Compare, Experiment
+from labkit.cli.course_commands import CheckExercises, Handout
 from labkit.cli.data_commands import Check, Convert, Download, Pack, Simulate
 from labkit.cli.evaluate_command import Evaluate
 from labkit.cli.evaluation_commands import Control, Prove
@@ -42,6 +43,8 @@ LABKIT = Group(
         "control": Control,
         "predict": Predict,
         "import": Import,
+        "handout": Handout,
+        "check": CheckExercises,
         "doctor": Doctor,
     },
 )
