@@ -1,31 +1,85 @@
 # %% [markdown]
 # # 6 · Drive the arm
 #
-# [05_results](05_results.ipynb) judged a model by how well it repeats what happened. But a model
-# that is told the actions can be asked more: *what if?* Here it is a small world in which you
-# choose the action and it shows the next frame. Whether it listens, and what its $z$ has to say,
-# can be seen at once.
+# [05_results](05_results.ipynb) measured how well a model repeats what happened. A model that is
+# given the actions can also be asked *what if?* Here you choose the actions, and the model shows the
+# next frames.
+#
+# **After this page you can**
+#
+# 1. drive the arm, and name what the model gets right and where it breaks;
+# 2. write the conditions of a plan without reading a measured position of the future;
+# 3. test by counterfactuals whether a model uses its actions;
+# 4. tell a used latent from a collapsed one.
+#
+# **You need** pages [3](03_model.ipynb) to [5](05_results.ipynb).
+#
+# **Time**: about 40 minutes to read and to play; about two minutes to run.
 
 # %%
 import labkit
+from labkit.course.checks import CheckFailed, check_expected_condition
 
 labkit.lab_setup()
 
 # %% [markdown]
-# ## 6.1 At the stick
+# ## 6.1 The condition of a plan
 #
-# The same run as in 05, and the past of a clip that it has never seen: two frames. Everything
-# after them is up to the pilot. The cell below drives a little by program; once it is run, the
-# stick is yours. Click into it, then:
+# The condition of a frame is the action and the position of the end effector, $c_t = (a_t, p_t)$. At
+# the last context frame $p_1$ is measured. Later positions do not exist yet when a plan is made, so
+# they are added up from the actions: $p_{t+1} = p_t + (dx, dy, 0)$.
+#
+# **Exercise 1.** Write the conditions. `p_1` is (3,), `actions` (N, 4) begin at that frame; the
+# result is (N, 7). Row k has action k, and the position *before* it.
+
+# %%
+import torch
+
+
+# %% nbgrader={"grade": false, "grade_id": "expected-condition", "locked": false, "schema_version": 3, "solution": true, "task": false}
+def expected_condition(p_1, actions):
+    """Conditions (N, 7) from one measured position and the actions."""
+    ### BEGIN SOLUTION
+    moves = torch.zeros(len(actions), 3).to(p_1)
+    moves[1:, :2] = actions[:-1, :2]
+    return torch.cat([actions, p_1 + moves.cumsum(dim=0)], dim=1)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade": true, "grade_id": "check-expected-condition", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
+check_expected_condition(expected_condition)
+
+
+# %% [markdown]
+# The check finds a position that is one step too early, too:
+
+
+# %%
+def one_step_too_early(p_1, actions):
+    moves = torch.cat([actions[:, :2], torch.zeros(len(actions), 1)], dim=1)
+    return torch.cat([actions, p_1 + moves.cumsum(dim=0)], dim=1)
+
+
+try:
+    check_expected_condition(one_step_too_early, seed=1)
+    raise AssertionError("the check must fail")
+except CheckFailed as failure:
+    print(failure.hint)
+
+# %% [markdown]
+# ## 6.2 Drive
+#
+# Two frames of a test clip are given. The cell below drives by a program; once it is run, click into
+# the picture and use the keys:
 #
 # | key | next action |
 # | --- | --- |
 # | ← → | move left, right |
-# | ↑ ↓ | move away from the camera, near to it |
+# | ↑ ↓ | move away from the camera, towards it |
 # | u, d, s | raise, lower, stay |
 # | f | close or open the fingers |
 # | backspace, r | one step back, back to the start |
-# | z | another future: $z$ drawn anew, the same actions |
+# | z | draw $z$ again, with the same actions |
 
 # %%
 from pathlib import Path
@@ -41,70 +95,42 @@ clip = simulate_clip(config.seed, SPLIT_OFFSETS["test"] + 3, n_past + horizon)
 pilot(model, clip, n_past=n_past).drive(["right"] * 4 + ["near"] * 4)
 
 # %% [markdown]
-# At the right is what the simulator does under the same actions: the truth of *your* film, which
-# nobody has recorded. What to look for:
+# On the right is what the simulator does under the same actions. *Save* writes `episode.gif` and
+# `actions.csv`.
 #
-# - The arm obeys, at once and in all four directions.
-# - What it leaves behind, and what it pushes, turns to blur. Drive over an object and back again.
-# - Raise the gripper (u) before you cross an object. Does the model know the difference?
-# - The model was trained on ten steps. Go on for thirty, and see it come apart.
+# ## 6.3 Same past, four plans
 #
-# **Where does the arm's position come from?** The condition is the action *and* where the end
-# effector is, $c_t = (a_t, p_t)$. The position of a frame that is not there yet cannot be
-# measured, and to take the simulator's would be to peek. So it is added up from the actions:
-# $p_{t+1} = p_t + (dx, dy)$ within the arm's reach, and the height from the lift. The real arm has
-# an error of some percent in each move, and jams against walls: it drifts away from that.
-
-# %%
-import numpy as np
-
-position, told = clip.positions[n_past - 1], clip.actions[n_past - 1 :]
-print("  t   expected x, y, z (cm)     reached x, y, z (cm)")
-for t, action in enumerate(told[:5], start=n_past):
-    position = clip.world.expected(position, action)
-    columns = (f"{100 * value:7.1f}" for value in np.concatenate([position, clip.positions[t]]))
-    x, y, z, *reached = columns
-    print(f"{t:3}  {x}{y}{z}    {''.join(reached)}")
-
-# %% [markdown]
-# *Save* keeps an episode: `episode.gif`, and `actions.csv` as in the course's layout. By program
-# it is `.episode.save("my_episode")`.
-#
-# ## 6.2 Same past, four futures
-#
-# Four plans at once, as one batch. All have the same $z$: what differs is due to the actions
-# alone. Beside each prediction stands what the simulator does.
+# Four plans as one batch, with the same $z$: what differs is due to the actions.
 
 # %%
 from labkit.views import futures_of_plans, plan, scrub
 
 plans = {way: plan(way, horizon) for way in ("left", "right", "away", "near")}
 futures = futures_of_plans(model, clip, plans, n_past=n_past, seed=config.seed)
-
 scrub(futures.rows(), n_past=n_past, scale=2)
 
 # %% [markdown]
-# Held against what the simulator does under the same plan, and against what it does under the
-# *opposite* one. A model that does not listen would get as much for the one as for the other.
+# Each prediction is compared with what the simulator does under the same plan, and under the
+# *opposite* plan. A model that ignores its actions would score the same for both.
 
 # %%
 from labkit.views.scrub_page import psnr_of_frames
 
 opposite = {"left": "right", "right": "left", "away": "near", "near": "away"}
-print(f"{'plan':<8}{'under this plan':>16}{'under the opposite':>20}   (PSNR, dB)")
-for way, film in futures.predicted.items():
-    scores = [
-        psnr_of_frames(futures.simulated[real][n_past:], film[n_past:]).mean()
+print(f"{'plan':<8}{'same plan':>12}{'opposite plan':>16}   (PSNR, dB)")
+for way, frames in futures.predicted.items():
+    same, other = (
+        psnr_of_frames(futures.simulated[real][n_past:], frames[n_past:]).mean()
         for real in (way, opposite[way])
-    ]
-    print(f"{way:<8}{scores[0]:16.1f}{scores[1]:20.1f}")
+    )
+    print(f"{way:<8}{same:12.0f}{other:16.0f}")
+    assert same > other + 1
 
 # %% [markdown]
-# ## 6.3 Swapped actions
+# ## 6.4 Counterfactuals
 #
-# A plan of one move is easy to see and unlike the data. A fairer question: the past of one clip
-# with the actions of *another*. That film was never made, but the simulator can make it, so the
-# prediction has a truth to be held against: a **counterfactual**.
+# A plan of one move is unlike the data. A fairer question: the past of one clip with the actions of
+# *another*. This never happened, but the simulator can compute it.
 
 # %%
 from IPython.display import Image
@@ -113,142 +139,99 @@ from labkit.views import filmstrip, png_bytes
 
 other = simulate_clip(config.seed, SPLIT_OFFSETS["test"] + 5, n_past + horizon)
 rows = slice(n_past - 1, n_past + horizon - 1)
-swapped = {"own actions": clip.actions[rows], "another's": other.actions[rows]}
+swapped = {"own actions": clip.actions[rows], "other actions": other.actions[rows]}
 both = futures_of_plans(model, clip, swapped, n_past=n_past, seed=config.seed)
-
-Image(png_bytes(filmstrip(both.rows(), scale=1, n_past=n_past)))
-
-# %% [markdown]
-# And for sixteen clips, with the lab's own measure. Each gets the actions of the clip whose arm is
-# nearest, so that they ask for places within reach. The gripper is looked for in the predicted
-# frame, and its distance from the true one given in pixels.
+Image(png_bytes(filmstrip(both.rows(), scale=2, n_past=n_past)))
 
 # %%
-import dataclasses
-import tempfile
-
-from labkit.data.dataset import ClipDataset
-from labkit.data.simulator import simulate_pack
-from labkit.evaluation.controllability import controllability
-
-temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-root = Path(temporary.name) / "simulated"
-simulate_pack(root, config.seed, {"test": 16}, progress=False)
-here = dataclasses.replace(config.data, root=str(root))
-dataset = ClipDataset.from_config(here, "test", windows="first")
-
-measured = controllability(model, dataset, clips=None, seed=config.seed)
-for name, values in measured.psnr.items():
-    error = measured.effector_error.get(name)
-    pixels = "" if error is None else f"   gripper off by {np.nanmean(error):.0f} pixels"
-    print(f"{name:<36}{values.mean():5.1f} dB{pixels}")
+for name, frames in both.predicted.items():
+    score = psnr_of_frames(both.simulated[name][n_past:], frames[n_past:]).mean()
+    print(f"{name:<14} {score:.0f} dB")
+    assert score > 18
 
 # %% [markdown]
-# Under other actions the model is about as good as under the clip's own: it has not learned films
-# by heart. Had it ignored the new actions, it would have made the film of the old ones
-# (*ignored*), and been far off. And with the conditions of a stranger (*shuffled*) it misses what
-# happened: the difference from the first line is what the condition is worth.
+# ## 6.5 Where it breaks
 #
-# ## 6.4 Same plan, four draws of $z$
-#
-# Now the other way round: one plan, and four times another $z$.
+# The model was trained on ten steps. Thirty steps of standing still should change nothing. How far is
+# the last frame from the last context frame, in the prediction and in the simulation?
 
 # %%
+import numpy as np
+
 from labkit.views import futures_of_draws
 
+still = {"stay": plan("stay", 28)}
+long = futures_of_plans(model, clip, still, n_past=n_past, seed=config.seed)
+predicted, simulated = (each["stay"].astype(float) for each in (long.predicted, long.simulated))
+error = np.abs(predicted - simulated).mean(axis=(1, 2, 3))[n_past:]
+print(
+    f"error in grey levels: step 1 {error[0]:.0f}, step 10 {error[9]:.0f}, step 28 {error[-1]:.0f}"
+)
+assert np.isfinite(error).all()
+
+# %% [markdown]
+# ## 6.6 A used latent beside a collapsed one
+#
+# One plan, four draws of $z$:
+
+# %%
 draws = futures_of_draws(model, clip, plans["near"], 4, n_past=n_past, seed=config.seed)
 
 
-def apart(films):
-    """Mean absolute difference of a pixel between any two of the films, in grey levels."""
-    made = np.stack([film[n_past:] for film in films.values()]).astype(float)
-    pairs = [np.abs(a - b).mean() for i, a in enumerate(made) for b in made[:i]]
+def apart(clips):
+    """Mean difference of a pixel between any two of the clips, in grey levels."""
+    all_frames = np.stack([each[n_past:] for each in clips.values()]).astype(float)
+    pairs = [np.abs(a - b).mean() for i, a in enumerate(all_frames) for b in all_frames[:i]]
     return np.mean(pairs)
 
 
-print(f"four plans, one z:       {apart(futures.predicted):4.0f} grey levels of 255")
-print(f"one plan, four z:        {apart(draws.predicted):4.0f}")
-print(f"four plans, simulated:   {apart(futures.simulated):4.0f}")
+print(f"four plans, one z: {apart(futures.predicted):.0f} grey levels")
+print(f"one plan, four z:  {apart(draws.predicted):.0f}")
+assert apart(futures.predicted) > 5 * apart(draws.predicted)
 
 # %% [markdown]
-# The actions decide nearly everything here, and $z$ next to nothing. For the arm that is right:
-# where it goes is known. But what a pushed thing of unknown weight does is not, and it is for this
-# that $z$ is there.
-#
-# ## 6.5 What do the latents say?
-#
-# The KL of the ELBO is a sum over latents and time steps, and can be looked at one by one:
+# The actions decide, and $z$ does almost nothing: in this run the posterior has collapsed. The
+# histories of page 4 show both cases, in the task without actions:
 
 # %%
-from labkit.evaluation.latents import infer_latents
-from labkit.views import kl_heat_map
+from labkit.training import read_history
 
-latents = infer_latents(model, dataset, clips=None, seed=config.seed)
-batch = dataset.batch([3]).to("cpu")
-temporary.cleanup()
-kl_heat_map(latents.by_step(), n_past=n_past)
-
-# %% [markdown]
-# Some nats in each, at every step. Is it alive after all? A latent that tells something of a clip
-# has another posterior for another clip: its **mean** must vary over the clips. One with a
-# variance above 0.01 is called *active* (Burda et al. 2016).
-
-# %%
-from labkit.views import prior_and_posterior
-
-print(f"KL above 0.01 nats:  {(latents.by_latent() > 0.01).sum()} of {len(latents.by_latent())}")
-print(f"active:              {len(latents.active())} of {len(latents.by_latent())}")
-
-flat = (getattr(latents, kind) for kind in ("q_mean", "q_std", "p_mean", "p_std"))
-prior_and_posterior(
-    *(each.reshape(-1, each.shape[-1]) for each in flat), latents=latents.order()[:3]
-)
+for name in ("no_condition_cyclical", "no_condition_cyclical_weight_1"):
+    history = read_history(Path("small_runs") / name)
+    active, gain = history["active_units"][-1], history["posterior_gain"][-1]
+    print(f"{name:<31} {active:.0f} of 8 units active, posterior gain {gain:.1f} dB")
 
 # %% [markdown]
-# Here is the catch. The posterior is not the prior, so a KL is paid. But it is the *same* posterior
-# for every clip: narrower than the prior, at one place. It says nothing about the target; it only
-# makes less noise than the prior would. **Nats are paid, and nothing is told.** A KL of 0 is a
-# collapsed posterior, but a KL above 0 is no proof of life: count the active latents.
+# ## Summary
 #
-# It also means that $z$ in a prediction, drawn from the prior, is noisier than any $z$ that the
-# model saw in training. What does it do with that? Turn one latent at a time, from three standard
-# deviations below the mean to three above, and look at the last predicted frame of the clip that
-# was driven above:
-
-# %%
-from labkit.evaluation.latents import traverse
-from labkit.views import traversal_strips
-
-most = latents.order()[:4]
-turned = traverse(model, batch.frames[0, :n_past], batch.condition[0], horizon, most)
-traversal_strips(
-    turned.frames[:, :, -1], turned.latents, turned.values, scores=latents.by_latent()[most]
-)
-
-# %% [markdown]
-# Hardly anything to the naked eye: the last column is the difference of the two ends, eight times
-# brighter than it is. No latent is "the object's weight" or "how far it slides". What changes is
-# the blur: how dark it is at the rims of the arm and round the things that it touches, which is
-# where the model does not know. That is noise, and none of it has a name.
+# 1. A plan's conditions use one measured position; the rest is added up from the actions.
+# 2. A model that uses its actions scores better under the same plan than under the opposite one.
+# 3. Counterfactuals have a true answer in a simulator.
+# 4. A rollout that is longer than those of training must be measured, not assumed.
+# 5. If several draws of $z$ give the same frames, the posterior has collapsed.
 #
-# In a model with a living $z$ you would see a thing pushed far at one end and hardly at the other,
-# the arm the same in all. Figures like these, rather than the total KL, are the evidence to show.
-
-# %% [markdown]
-# ## 6.6 Exercises
+# ## What can go wrong
 #
-# 1. **Find an illusion.** Drive the arm so that the model is confidently wrong: sharp, plausible,
-#    and not what the simulator does. Save the episode. Which plan makes it worst?
-# 2. **There and back.** Four steps right, four steps left. What has become of the place where the
-#    arm began, and why is it not what it was? Where would the model have to keep it?
-# 3. **Off the map.** Drive on after the arm has reached the wall. The expected position stops at
-#    the arm's reach. What if it did not? (`labkit.views.episode.expected_position`)
-# 4. **Does it count the lift?** Make plans that differ in `lifted=True` alone, across an object,
-#    and compare the object's pixels in prediction and simulation.
-# 5. **A model that does not listen.** Train one with `data.condition=none`. What do 6.3 and the
-#    pilot say of it? (The pilot says one sentence.)
-# 6. **Wake the latent.** Train with free bits (`kl.free_bits`), with a learned prior, or the preset
-#    `latent`. Count the active latents again; then look whether the *samples* become better, or
-#    only the reconstructions. Where do samples differ, and is that where the future is open?
-# 7. **Hold still.** With `stay`, nothing should move. What does the model do in thirty steps, and
-#    what does that say of a loss that only ever looked at ten?
+# - A measured position of the future in a plan. See 6.1.
+# - A collapsed latent that is taken for certainty. See 6.6.
+#
+# ## More exercises
+#
+# 2. Drive so that the model is sharp and wrong. Save the episode. Which plan makes it worst?
+# 3. Four steps right, four steps left: what has become of the place where the arm began?
+# 4. Make plans that differ in `lifted=True` alone, across an object. Does the model know it?
+#
+# ## Links
+#
+# - C. Finn, S. Levine, *Deep Visual Foresight for Planning Robot Motion*, 2017:
+#   <https://arxiv.org/abs/1610.00696>
+# - In the package: `labkit/views/pilot.py`, `labkit/views/futures.py`,
+#   `labkit/evaluation/counterfactual.py`, `labkit/evaluation/positions.py`.
+#
+# ## For your report
+#
+# The coursework asks for a GIF of a test result, the prediction at each time step, curves of KL and
+# PSNR with KL weight and teacher-forcing ratio, and a discussion. `labkit evaluate RUN` writes all
+# pictures into the run's folder, with `report.html`. The discussion is yours.
+#
+# Next: [01_elbo_derivation](01_elbo_derivation.ipynb) again, with a run of your own.
