@@ -13,7 +13,7 @@ help:
 	@echo 'make test       ruff, the tests, and the notebooks against their stored outputs'
 	@echo 'make notebooks  execute notebooks/*.py into notebooks/*.ipynb'
 	@echo 'make gallery    draw docs/gallery.md, its pictures and docs/demo.gif from notebooks/demo_run'
-	@echo 'make bench      run every benchmark'
+	@echo 'make bench      run every benchmark; benchmarks/gpu_check.py is for a machine with a GPU'
 
 demo: $(READY)
 	$(BIN)/labkit demo
@@ -48,7 +48,7 @@ gallery: $(READY)
 BENCH_MINUTES ?= 5
 
 bench: $(READY)
-	@set -e; for script in $$(ls benchmarks/*.py); do \
+	@set -e; for script in $$(ls benchmarks/*.py | grep -v gpu_check.py); do \
 		options=; \
 		case $$script in */time_to_quality.py) options='--minutes $(BENCH_MINUTES)';; esac; \
 		echo "$(BIN)/python $$script $$options"; $(BIN)/python "$$script" $$options; \
