@@ -88,6 +88,8 @@ def test_the_commands_are_those_of_the_readme() -> None:
         "compare",
         "experiment",
         "import",
+        "handout",
+        "check",
         "prove",
         "control",
         "predict",
