@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 4 · Training: one update, two schedules, and what becomes of $z$
 #
-# [03_model](03_model.ipynb) turned a batch into a rollout: predicted frames, and a posterior $q$ and
-# a prior $p$ for every step. This page turns the rollout into one number, the negative ELBO of
+# [03_model](03_model.ipynb) turned a batch into a rollout: predicted frames, and a posterior $q$
+# and a prior $p$ for every step. This page turns the rollout into one number, the negative ELBO of
 # [01_elbo_derivation](01_elbo_derivation.ipynb), and the number into weights.
 #
 # **After this page you can**
@@ -75,8 +75,8 @@ for (name, loss), number in zip(losses.items(), (1, D, latent_size), strict=True
 # ## 4.2 Mistake: a $\beta$ that is copied from another code
 #
 # Page 1, section 1.9, shows what $\beta$ says about the noise of a pixel: $\sigma = \sqrt{\beta D /
-# 2}$, where pixels lie in [0, 1]. Turned around, the $\beta$ that fits a model with a given error is
-# $\beta = 2\,\text{MSE} / D$. This is the calibrated $\beta$ (Rybkin et al. 2021).
+# 2}$, where pixels lie in [0, 1]. Turned around, the $\beta$ that fits a model with a given error
+# is $\beta = 2\,\text{MSE} / D$. This is the calibrated $\beta$ (Rybkin et al. 2021).
 
 
 # %%
@@ -95,8 +95,8 @@ for weight in (1.0, 1e-4, 1e-6, calibrated_beta(24.5)):
 
 # %% [markdown]
 # Pixels lie in [0, 1], so a $\sigma$ above 0.5 says that a frame is all noise. The weight
-# $\beta = 10^{-4}$ of SVG's code, with this page's reductions, means $\sigma = 0.78$. At 24.5 dB the
-# fitting weight is $6 \cdot 10^{-7}$. The coursework's maximum is 1.
+# $\beta = 10^{-4}$ of SVG's code, with this page's reductions, means $\sigma = 0.78$. At 24.5 dB
+# the fitting weight is $6 \cdot 10^{-7}$. The coursework's maximum is 1.
 
 # %%
 assert abs(sigma_of(1e-4) - 0.78) < 0.01
@@ -352,8 +352,8 @@ schedules_figure(panels)
 # %% [markdown]
 # ## 4.7 The package's training, on one page
 #
-# A whole training is a loop over updates. `labkit/reference/training.py` has it on one page. This is
-# the body of its loop:
+# A whole training is a loop over updates. `labkit/reference/training.py` has it on one page. This
+# is the body of its loop:
 
 # %%
 import inspect
@@ -622,7 +622,8 @@ for name in history:
 # With the fitting maximum all three schedules end with a used latent: the posterior, which sees its
 # target, is more than 3 dB better than a sample from the prior. Their samples are within 0.5 dB of
 # each other. With the maximum of 1 the posterior has collapsed, although its schedule is cyclical.
-# Here the **size** of the weight decides whether $z$ is used, and the form of its schedule does not.
+# Here the **size** of the weight decides whether $z$ is used, and the form of its schedule does
+# not.
 
 # %%
 ends = {kind: last_of(f"no_condition_{kind}") for kind in kinds}
@@ -682,8 +683,8 @@ assert spread < 0.5
 # ## 4.10 Teacher forcing at 1, decayed, at 0
 #
 # Three of the runs with actions differ in the teacher-forcing ratio alone: always 1; from 1 to 0 in
-# 10 epochs; always 0. All are tested alike, free-running, on 64 test clips. The curves are of $z$ at
-# the prior's mean, so that the noise of samples does not hide the difference.
+# 10 epochs; always 0. All are tested alike, free-running, on 64 test clips. The curves are of $z$
+# at the prior's mean, so that the noise of samples does not hide the difference.
 
 # %%
 from labkit.evaluation import Evaluation
@@ -705,8 +706,8 @@ plt.legend()
 plt.show()
 
 # %% [markdown]
-# The bands are 95 % bootstrap confidence intervals over clips. Two models are compared clip by clip:
-# the interval of the *difference* is narrower than the bands.
+# The bands are 95 % bootstrap confidence intervals over clips. Two models are compared clip by
+# clip: the interval of the *difference* is narrower than the bands.
 
 # %%
 always = first.scores["psnr"]["prior_mean"]
@@ -724,8 +725,8 @@ assert drop["ratio 1"] > drop["decayed"] + 0.3
 assert drop["ratio 1"] > drop["ratio 0"] + 0.3
 
 # %% [markdown]
-# With ratio 1 the first step is the best of the three, and the curve falls most: by more than 0.3 dB
-# more than the others. This is **exposure bias**. The model has learned from sharp, true frames
+# With ratio 1 the first step is the best of the three, and the curve falls most: by more than 0.3
+# dB more than the others. This is **exposure bias**. The model has learned from sharp, true frames
 # alone, and in the test it is fed its own. The last column says whether the mean over all steps
 # differs: where its interval contains 0, these runs do not decide it. (The weights are those of the
 # epoch with the best PSNR on the validation clips. One seed.)

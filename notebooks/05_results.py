@@ -53,7 +53,8 @@ for name in ("prediction", "repeat_last"):
 assert stored.mean("psnr").low > stored.mean("psnr", "repeat_last").high
 
 # %% [markdown]
-# The baseline repeats the last context frame. The model is better, and the intervals do not overlap.
+# The baseline repeats the last context frame. The model is better, and the intervals do not
+# overlap.
 #
 # **Disclosed: measured positions.** The condition of a predicted step contains the end-effector
 # position that the robot *measured* at the frame before. At test time on a robot this is known only
@@ -79,8 +80,8 @@ assert added.value > stored.mean("psnr", "repeat_last").value
 # The protocol `frame` takes the MSE of a frame over all pixels and channels. The protocol `course`
 # takes one PSNR of each channel, and then the mean of the three.
 #
-# **Exercise 1.** Write both: frames are (B, T, 3, H, W), the result is (B, T). The PSNR of two equal
-# frames (or channels) would be infinite; count it as 100 dB.
+# **Exercise 1.** Write both: frames are (B, T, 3, H, W), the result is (B, T). The PSNR of two
+# equal frames (or channels) would be infinite; count it as 100 dB.
 
 # %%
 import torch
@@ -164,8 +165,8 @@ assert (grade(25.0), grade(24.99), grade(19.9)) == (100, 90, 0)
 # %% [markdown]
 # ## 5.5 New clips, chosen by a rule
 #
-# Eight clips of the test split, simulated here. Which of them are shown decides what a reader thinks
-# of a model. So the choice follows a rule: the best, the median and the worst clip by PSNR.
+# Eight clips of the test split, simulated here. Which of them are shown decides what a reader
+# thinks of a model. So the choice follows a rule: the best, the median and the worst clip by PSNR.
 
 # %%
 import dataclasses
@@ -261,8 +262,8 @@ assert mse["one place"] > mse["no bar"]
 
 # %% [markdown]
 # The mean has the lowest error: a faint, wide bar that no future contains. A sharp bar at the wrong
-# place is worse than no bar. A model that is trained by a squared error therefore blurs what it does
-# not know.
+# place is worse than no bar. A model that is trained by a squared error therefore blurs what it
+# does not know.
 #
 # ## 5.8 Mistake: a reconstruction reported as a prediction
 #
@@ -319,8 +320,8 @@ apart = always.resamples.mean(difference)
 print(f"ratio 0 minus ratio 1: {apart.value:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}] dB")
 
 # %% [markdown]
-# If the interval contains 0, these clips do not decide between the two. And it says nothing of other
-# *trainings*: for that, several seeds are needed (`labkit experiment`).
+# If the interval contains 0, these clips do not decide between the two. And it says nothing of
+# other *trainings*: for that, several seeds are needed (`labkit experiment`).
 #
 # ## Summary
 #

@@ -2,12 +2,12 @@
 # # 6 · Drive the arm
 #
 # [05_results](05_results.ipynb) measured how well a model repeats what happened. A model that is
-# given the actions can also be asked *what if?* Here you choose the actions, and the model shows the
-# next frames.
+# given the actions can also be asked *what if?* Here you choose the actions, and the model shows
+# the next frames.
 #
 # **After this page you can**
 #
-# 1. drive the arm, and name what the model gets right and where it breaks;
+# 1. drive the arm, and name what the model gets right and wrong;
 # 2. write the conditions of a plan without reading a measured position of the future;
 # 3. test by counterfactuals whether a model uses its actions;
 # 4. tell a used latent from a collapsed one.
@@ -25,9 +25,9 @@ labkit.lab_setup()
 # %% [markdown]
 # ## 6.1 The condition of a plan
 #
-# The condition of a frame is the action and the position of the end effector, $c_t = (a_t, p_t)$. At
-# the last context frame $p_1$ is measured. Later positions do not exist yet when a plan is made, so
-# they are added up from the actions: $p_{t+1} = p_t + (dx, dy, 0)$.
+# The condition of a frame is the action and the position of the end effector, $c_t = (a_t, p_t)$.
+# At the last context frame $p_1$ is measured. Later positions do not exist yet when a plan is made,
+# so they are added up from the actions: $p_{t+1} = p_t + (dx, dy, 0)$.
 #
 # **Exercise 1.** Write the conditions. `p_1` is (3,), `actions` (N, 4) begin at that frame; the
 # result is (N, 7). Row k has action k, and the position *before* it.
@@ -69,8 +69,8 @@ except CheckFailed as failure:
 # %% [markdown]
 # ## 6.2 Drive
 #
-# Two frames of a test clip are given. The cell below drives by a program; once it is run, click into
-# the picture and use the keys:
+# Two frames of a test clip are given. The cell below drives by a program; once it is run, click
+# into the picture and use the keys:
 #
 # | key | next action |
 # | --- | --- |
@@ -150,10 +150,10 @@ for name, frames in both.predicted.items():
     assert score > 18
 
 # %% [markdown]
-# ## 6.5 Where it breaks
+# ## 6.5 A longer rollout
 #
-# The model was trained on ten steps. Thirty steps of standing still should change nothing. How far is
-# the last frame from the last context frame, in the prediction and in the simulation?
+# The model was trained on ten steps. Thirty steps of standing still should change nothing. How far
+# is the last frame from the last context frame, in the prediction and in the simulation?
 
 # %%
 import numpy as np

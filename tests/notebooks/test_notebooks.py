@@ -118,7 +118,14 @@ def test_a_code_cell_is_one_idea(name: str) -> None:
         assert "NBVAL_SKIP" not in cell.source
 
 
-COURSE_PAGES = ("01_elbo_derivation", "02_dataloader", "03_model")
+COURSE_PAGES = (
+    "01_elbo_derivation",
+    "02_dataloader",
+    "03_model",
+    "04_training",
+    "05_results",
+    "06_drive_the_arm",
+)
 """Pages in the form of the course: goals, checked claims, exercises, summary, links."""
 
 GRADER = {"grade", "grade_id", "locked", "schema_version", "solution", "task"}
