@@ -533,50 +533,37 @@ Image(png_bytes(filmstrip({"moved 3 t pixels": to_uint8(moved.clamp(0, 1))}, sca
 # Beyond its border the frame is repeated. Masks and painted pixels are there for such places.
 #
 # A frame that is moved again at every step gets blurred, and after ten steps the arm would be a
-# smear. The preset `demo` has `output="layer"`. A mask, made once from the last context frame, cuts
-# a *layer* out of it. At each step layer and mask are shifted, scaled and sheared as a whole. By
-# how much follows from the condition, and from its change since that frame. No label says what the
-# arm is. Here is what the demo's weights (page 5) cut out of a test clip, and where they move it.
-# The frames at $t$ = 0 and 1 are the context:
+# smear. The preset `demo` has `output="scene"`: a frame is composed of sources that are not moved
+# again and again, a table and an arm, and of fresh pixels. No label says what the arm is. Here is
+# where the demo's weights (page 5) use which source, in a test clip. The frames at $t$ = 0 and 1 are
+# the context:
 
 # %%
 from pathlib import Path
 
 from labkit.data.simulator import SPLIT_OFFSETS
+from labkit.evaluation.sources import predicted_sources
 from labkit.training import load_model
 
 trained, _ = load_model(Path("demo_run"))
-
-
-# %%
-layers = []
-
-
-def note_the_layer(output, inputs):
-    _, g, _, reference, conditioning = inputs
-    layers.append(output.warp_layer(reference, g, conditioning))
-
-
-hook = trained.output.register_forward_pre_hook(note_the_layer)
 clip, its_condition = simulated_windows(1, first=SPLIT_OFFSETS["test"] + 2)
-with torch.no_grad():
-    made = trained.predict(clip[:, :2], its_condition, 10, sample=False)[0]
-hook.remove()
+made, weights = predicted_sources(trained, clip[:, :2], its_condition, 10)
+made, past = made[0], clip[0, :2]
+
+total = sum(weights.values())
+print("sources:", ", ".join(sorted(weights)))
+assert (total - 1).abs().max() < 1e-3  # the masks sum to 1 at each pixel
 
 # %%
-colour, mask = torch.cat(layers)[:, :3], torch.cat(layers)[:, 3:].sigmoid()
-past, layer = clip[0, :2], colour * mask + 1 - mask
-rows = {
-    "what happened": clip[0],
-    "predicted": torch.cat([past, made]),
-    "the layer": torch.cat([torch.ones_like(past), layer]),
-}
+blank = torch.ones_like(past)
+rows = {"ground truth": clip[0], "predicted": torch.cat([past, made])}
+for name, weight in weights.items():
+    rows[f"where: {name}"] = torch.cat([blank, 1 - weight[0].expand(-1, 3, -1, -1)])
 shown = {name: to_uint8(each.clamp(0, 1)) for name, each in rows.items()}
 Image(png_bytes(filmstrip(shown)))
 
 # %% [markdown]
-# Where the mask is weak, the layer is faint. The rest of a frame comes from the other sources: the
-# place where the arm was at first, which no frame shows, and the objects that are pushed.
+# In the lower rows a dark pixel comes from that source.
 
 # %%
 from labkit.evaluation import psnr
