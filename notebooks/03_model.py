@@ -535,8 +535,8 @@ Image(png_bytes(filmstrip({"moved 3 t pixels": to_uint8(moved.clamp(0, 1))}, sca
 # A frame that is moved again at every step gets blurred, and after ten steps the arm would be a
 # smear. The preset `demo` has `output="scene"`: a frame is composed of sources that are not moved
 # again and again, a table and an arm, and of fresh pixels. No label says what the arm is. Here is
-# where the demo's weights (page 5) use which source, in a test clip. The frames at $t$ = 0 and 1 are
-# the context:
+# where the demo's weights (page 5) use which source, in a test clip. The frames at $t$ = 0 and 1
+# are the context:
 
 # %%
 from pathlib import Path
