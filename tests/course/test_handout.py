@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -150,8 +151,14 @@ def test_the_chinese_edition(tmp_path: Path) -> None:
 
 
 def nbgrader(tree: Path, *words: str) -> None:
+    # nbgrader starts the program alembic, which an activated environment has on its PATH.
+    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *words], cwd=tree, capture_output=True, text=True
+        [sys.executable, "-m", "nbgrader", *words],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": paths},
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
