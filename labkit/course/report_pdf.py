@@ -226,21 +226,21 @@ def _compiled(document: dict[str, Any], head: str, root: Path, notes: list[str])
     import typst
 
     try:
-        return _compile(head + _as_typst(document, notes), root)
+        return _compile(head + _as_typst(document["blocks"], notes), root)
     except typst.TypstError:
         pass
     for math in _nodes(document, ("Math",)):
         kind, source = math["c"]
         if not _compiles([{"t": "Para", "c": [{"t": "Math", "c": [kind, source]}]}], root):
             math["t"], math["c"] = "Code", [["", [], []], source]
-            notes.append(f"A formula could not be set and is shown as text: {source[:60]}")
+            notes.append(_unset(source))
     for image in _nodes(document, ("Image",)):
         name = image["c"][2][0]
         if not _compiles([{"t": "Para", "c": [{"t": "Image", "c": image["c"]}]}], root):
             image["t"], image["c"] = "Str", f"[picture cannot be read: {name}]"
             notes.append(f"The picture {name} cannot be read.")
     try:
-        return _compile(head + _as_typst(document), root)
+        return _compile(head + _as_typst(document["blocks"], notes), root)
     except typst.TypstError as error:
         what = f"the report cannot be set as PDF: {error.message[:200]}"
         raise LabkitError(what, hint="take out what the message names, and try again") from None
@@ -250,31 +250,40 @@ def _compiles(blocks: list[dict[str, Any]], root: Path) -> bool:
     import typst
 
     try:
-        _compile(_as_typst({**_parsed(""), "blocks": blocks}), root)
+        _compile(_as_typst(blocks, []), root)
     except typst.TypstError:
         return False
     return True
 
 
-def _as_typst(document: dict[str, Any], notes: list[str] | None = None) -> str:
-    """The document in Typst's language. A formula that pandoc does not know stays LaTeX; that is
-    noted."""
+def in_pandoc(blocks: list[dict[str, Any]], kind: str, *options: str) -> tuple[str, list[str]]:
+    """Blocks of pandoc's document in another format, and the formulas that stay LaTeX because
+    pandoc does not know them."""
     import pypandoc
 
+    document = json.dumps({**_parsed(""), "blocks": blocks})
     log = logging.getLogger("pypandoc")
     warnings = _Records()
     before = log.handlers, log.propagate
     log.handlers, log.propagate = [warnings], False
     try:
-        options = ["--sandbox", "--wrap=none"]
-        text = pypandoc.convert_text(json.dumps(document), "typst", "json", extra_args=options)
+        words = ["--sandbox", "--wrap=none", *options]
+        text = pypandoc.convert_text(document, kind, "json", extra_args=words)
     finally:
         log.handlers, log.propagate = before
-    for formula in re.findall(r"TeX math (.*?), rendering", " ".join(warnings.messages)):
-        note = f"A formula could not be set and is shown as text: {formula[:60]}"
-        if notes is not None and note not in notes:
-            notes.append(note)
+    found = re.findall(r"TeX math (.*?), rendering", " ".join(warnings.messages), re.DOTALL)
+    return text, list(dict.fromkeys(found))
+
+
+def _as_typst(blocks: list[dict[str, Any]], notes: list[str]) -> str:
+    """Blocks in Typst's language. A formula that pandoc does not know stays LaTeX; it is noted."""
+    text, unknown = in_pandoc(blocks, "typst")
+    notes += [note for each in unknown if (note := _unset(each)) not in notes]
     return text
+
+
+def _unset(formula: str) -> str:
+    return f"A formula could not be set and is shown as text: {' '.join(formula.split())[:60]}"
 
 
 class _Records(logging.Handler):
