@@ -56,6 +56,12 @@ class DataConfig(Checked):
         return len(self.condition_columns)
 
     @property
+    def position_size(self) -> int:
+        """How many of the condition's columns, the last ones, are the robot's position."""
+        alone = dataclasses.replace(self, condition="action")
+        return self.condition_size - alone.condition_size if self.condition != "none" else 0
+
+    @property
     def condition_columns(self) -> tuple[str, ...]:
         """Names of the columns of the condition."""
         names = {"none": "", "action": self.action_columns}

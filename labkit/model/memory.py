@@ -21,20 +21,29 @@ CGROUPS = (
 """Files in which Linux keeps a container's limit and what it uses."""
 
 
-def count_parameters(config: ModelConfig, condition_size: int) -> int:
+def count_parameters(
+    config: ModelConfig, condition_size: int, position_size: int | None = None
+) -> int:
     """Number of a model's weights. Nothing of their size is allocated, and no random number is
     drawn.
 
+    Args:
+        config, condition_size, position_size: as of `VideoCVAE`.
     Raises:
         ConfigError: the config asks for a condition, and there is none.
     """
     with torch.device("meta"):
-        model = VideoCVAE(config, condition_size)
+        model = VideoCVAE(config, condition_size, position_size)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def check_memory(
-    config: ModelConfig, condition_size: int, device: torch.device | str = "cpu", copies: int = 1
+    config: ModelConfig,
+    condition_size: int,
+    device: torch.device | str = "cpu",
+    copies: int = 1,
+    *,
+    position_size: int | None = None,
 ) -> None:
     """Refuses a model whose weights alone are larger than the free memory.
 
@@ -44,11 +53,12 @@ def check_memory(
         device: on which it is to be.
         copies: how often numbers of the weights' size are held: the weights, and in a training
             their gradients, Adam's two means and a moving average.
+        position_size: how many of the condition's columns are the robot's position.
     Raises:
         ConfigError: it does not fit; the message says how large it is and how much is free.
     """
     free = free_memory(device)
-    count = count_parameters(config, condition_size)
+    count = count_parameters(config, condition_size, position_size)
     needed = 4 * count * copies
     if free is not None and needed > free:
         each = f"{copies} times {4 * count / 1e9:.3g} GB" if copies > 1 else "for its weights"

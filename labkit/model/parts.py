@@ -32,11 +32,15 @@ class Networks(nn.Module):
     condition_mean: Tensor
     condition_std: Tensor
 
-    def __init__(self, config: ModelConfig, condition_size: int) -> None:
+    def __init__(
+        self, config: ModelConfig, condition_size: int, position_size: int | None = None
+    ) -> None:
         """
         Args:
             config: the model's shape.
             condition_size: C, the columns of the condition; 0 is a model without a condition.
+            position_size: how many of them, the last ones, are the position of the robot. None:
+                3 of BAIR's 7 columns, and none of any other number.
         Raises:
             ConfigError: the config asks for a condition, and there is none.
         """
@@ -48,6 +52,10 @@ class Networks(nn.Module):
             )
         self.config = config
         self.condition_size = condition_size
+        if position_size is None:
+            bair = condition_size == CONDITION_SIZES["action+position"]
+            position_size = condition_size - CONDITION_SIZES["action"] if bair else 0
+        self.position_size = position_size
         side, vgg = config.frame_size // 8, config.backbone == "vgg64"
         vector = config.predictor == "lstm"
         g_size = config.encoding_size if vector else 4 * config.width * side**2
@@ -148,8 +156,8 @@ class Networks(nn.Module):
 
     @property
     def has_positions(self) -> bool:
-        """Whether the condition ends with the position of the end effector."""
-        return self.condition_size == CONDITION_SIZES["action+position"]
+        """Whether the condition ends with the position of the robot."""
+        return self.position_size > 0
 
     @property
     def change_size(self) -> int:

@@ -34,7 +34,7 @@ def train(config: Config) -> tuple[VideoCVAE, AveragedModel]:
     # The clips, and the model with random weights
     clips = ClipDataset.from_config(config.data, "train", labels=False)
     torch.manual_seed(seed_of(config.seed, "weights", 0))
-    model = VideoCVAE(config.model, config.data.condition_size)
+    model = VideoCVAE(config.model, config.data.condition_size, config.data.position_size)
     if config.model.normalise_condition:
         mean, std = clips.condition_statistics()
         model.set_condition_statistics(torch.from_numpy(mean), torch.from_numpy(std))

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,11 +156,19 @@ def load_checkpoint(run: Path) -> dict[str, Any]:
         return state
 
 
-def save_model(model: VideoCVAE, file: Path) -> None:
+def save_model(model: VideoCVAE, file: Path, columns: Sequence[str] = ()) -> None:
     """Writes the weights as safetensors, with the settings of their model as metadata. The whole
-    config is beside them as `config.json`."""
+    config is beside them as `config.json`.
+
+    Args:
+        model: whose weights to write.
+        file: where to.
+        columns: names of the condition's columns, which are written as metadata too.
+    """
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    write_whole(file, serialize(tensors, {"shape": json.dumps(_shape(model))}))
+    # One entry: safetensors writes several in any order, and the same run has the same bytes.
+    shape = {**_shape(model), **({"columns": list(columns)} if columns else {})}
+    write_whole(file, serialize(tensors, {"shape": json.dumps(shape)}))
 
 
 def load_model(run: Path | str, device: str | torch.device = "cpu") -> tuple[VideoCVAE, Config]:
@@ -180,11 +189,21 @@ def load_model(run: Path | str, device: str | torch.device = "cpu") -> tuple[Vid
             what, hint = f"the run has a {CHECKPOINT} but no {WEIGHTS}", RESUME
             raise RunError(what, file=run, hint=f"{hint} --out {shlex.quote(run.as_posix())}")
         raise RunError(f"the run has no {WEIGHTS}", file=run, hint="let it finish an epoch first")
-    check_memory(config.model, config.data.condition_size)
-    model = VideoCVAE(config.model, config.data.condition_size)
-    with reading(file, f"the weights do not fit {CONFIG}", error=RunError, hint=SAME):
+    fit = f"the weights do not fit {CONFIG}"
+    with reading(file, fit, error=RunError, hint=SAME):
         stored = _stored_shape(file)
-        differing = differences(stored, _shape(model)) if stored else []
+        columns = stored.pop("columns", [])
+    size = config.data.condition_size
+    # Versions that did not store this took 3 of 7 columns for the position, and no others.
+    positions = config.data.position_size if "position_size" in stored else None
+    check_memory(config.model, size, position_size=positions)
+    model = VideoCVAE(config.model, size, positions)
+    with reading(file, fit, error=RunError, hint=SAME):
+        shape = {name: value for name, value in _shape(model).items() if name in stored}
+        differing = differences(stored, shape)
+        names = list(config.data.condition_columns)
+        if not differing and columns and columns != names:
+            differing = [f"columns: {', '.join(columns)} -> {', '.join(names)}"]
         if differing:
             raise ValueError("; ".join(differing))
         model.load_state_dict(load_file(file))
@@ -197,13 +216,17 @@ SAME = "take both from the same run, and the version of labkit that made it"
 
 def _shape(model: VideoCVAE) -> dict[str, Any]:
     """The settings that must agree where weights are loaded into a model."""
-    return {"model": dataclasses.asdict(model.config), "condition_size": model.condition_size}
+    return {
+        "model": dataclasses.asdict(model.config),
+        "condition_size": model.condition_size,
+        "position_size": model.position_size,
+    }
 
 
 def _stored_shape(file: Path) -> dict[str, Any]:
     """The metadata that `save_model` wrote; empty where another program wrote the file."""
     with safe_open(file, framework="pt") as opened:
-        stored = json.loads((opened.metadata() or {}).get("shape", "{}"))
+        stored: dict[str, Any] = json.loads((opened.metadata() or {}).get("shape", "{}"))
     if stored:
         # An option that did not exist when the file was written had its default value.
         stored["model"] = _with_defaults(dataclasses.asdict(ModelConfig()), stored["model"])

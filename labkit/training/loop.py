@@ -133,8 +133,13 @@ class TrainingLoop:
             self.timing.resume(len(self.rows))
             write_history(self.run, self.rows)
             if missing and not restored:
-                save_model(self.setup.validated_model, self.run / WEIGHTS)
+                self._save_weights()
         return missing
+
+    def _save_weights(self) -> None:
+        """Writes the weights for use, with the names of the condition's columns."""
+        columns = self.setup.config.data.condition_columns
+        save_model(self.setup.validated_model, self.run / WEIGHTS, columns)
 
     def _load(self, state: dict[str, Any]) -> None:
         """Takes the tensors of a checkpoint; raises where they do not fit the model."""
@@ -185,7 +190,7 @@ class TrainingLoop:
                 self.progress.best_psnr = validation.psnr
                 # Before the checkpoint that counts on it: a run that is killed in between
                 # computes the same weights again.
-                save_model(self.setup.validated_model, self.run / WEIGHTS)
+                self._save_weights()
         self.progress.finish_epoch(row)
         self._save()
         self._report_epoch(self.rows, validation)
@@ -322,7 +327,7 @@ class TrainingLoop:
         if not validation.psnr <= self.progress.best_psnr:
             self.progress.displace(self.run)
             self._save()
-            save_model(self.setup.validated_model, self.run / WEIGHTS)
+            self._save_weights()
         write_history(self.run, rows)
         self._report_epoch(rows, validation)
         return rows

@@ -65,8 +65,9 @@ class TrainingSetup:
         torch.manual_seed(seed_of(config.seed, "weights", 0))
         # Weights, gradients, Adam's two means, and the moving average where there is one.
         copies = 5 if config.training.ema_decay else 4
-        check_memory(config.model, config.data.condition_size, device, copies)
-        self.model: VideoCVAE = VideoCVAE(config.model, config.data.condition_size)
+        columns, positions = config.data.condition_size, config.data.position_size
+        check_memory(config.model, columns, device, copies, position_size=positions)
+        self.model: VideoCVAE = VideoCVAE(config.model, columns, positions)
         if config.model.normalise_condition:
             mean, std = self.clips.condition_statistics()
             self.model.set_condition_statistics(torch.from_numpy(mean), torch.from_numpy(std))
@@ -112,6 +113,9 @@ class TrainingSetup:
         if config.data.condition_size != self.config.data.condition_size:
             sizes = (config.data.condition_size, self.config.data.condition_size)
             differing.append("condition size: {} -> {}".format(*sizes))
+        elif model.position_size != self.model.position_size:
+            sizes = (model.position_size, self.model.position_size)
+            differing.append("columns of the position: {} -> {}".format(*sizes))
         if differing:
             raise RunError(
                 f"its weights are of another model: {'; '.join(differing)}",

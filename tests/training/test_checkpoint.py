@@ -65,7 +65,7 @@ def test_a_variant_predicts_the_same_after_loading(name: str, tmp_path: Path) ->
         # These change no tensor's shape, and so would load without a word.
         ("model", {"skip": "first"}, "model.skip: previous -> first"),
         ("model", {"condition_at": "target"}, "model.condition_at: previous -> target"),
-        ("data", {"condition": "action"}, "condition_size: 7 -> 4"),
+        ("data", {"condition": "action"}, "condition_size: 7 -> 4; position_size: 3 -> 0"),
     ],
 )
 def test_a_config_of_other_weights_names_the_fields(
@@ -129,3 +129,56 @@ def test_displaced_weights_come_back_from_the_checkpoint(tmp_path: Path) -> None
     file.write_bytes(b"later")
     again.restore(tmp_path)  # nothing is displaced any more
     assert file.read_bytes() == b"later"
+
+
+def seven_actions(condition: str) -> Config:
+    """A smoke config for a robot with seven action columns and two of its position."""
+    data = dataclasses.replace(
+        SMOKE.data,
+        condition=condition,
+        action_columns=", ".join(f"joint_{n}" for n in range(1, 8)),
+        position_columns="x, y",
+    )
+    return dataclasses.replace(SMOKE, data=data)
+
+
+def test_seven_columns_of_actions_are_no_positions(tmp_path: Path) -> None:
+    for condition, positions in {"action": 0, "action+position": 2}.items():
+        assert seven_actions(condition).data.position_size == positions
+    assert SMOKE.data.position_size == 3
+    assert dataclasses.replace(SMOKE.data, condition="none").position_size == 0
+    for condition in ("action", "action+position"):
+        config = seven_actions(condition)
+        model = VideoCVAE(config.model, config.data.condition_size, config.data.position_size)
+        folder = tmp_path / condition
+        folder.mkdir()
+        config.save(folder / "config.json")
+        save_model(model, folder / "model.safetensors", config.data.condition_columns)
+        loaded, _ = load_model(folder)
+        assert loaded.condition_inputs.has_positions == (condition != "action")
+        assert loaded.position_size == config.data.position_size
+
+
+def test_weights_know_the_names_of_their_columns(tmp_path: Path) -> None:
+    config = seven_actions("action")
+    model = VideoCVAE(config.model, config.data.condition_size, config.data.position_size)
+    file = tmp_path / "model.safetensors"
+    save_model(model, file, config.data.condition_columns)
+    data = dataclasses.replace(config.data, action_columns=config.data.action_columns + "_left")
+    dataclasses.replace(config, data=data).save(tmp_path / "config.json")
+    with pytest.raises(RunError, match=r"columns: joint_1, .*joint_7 -> joint_1, .*joint_7_left"):
+        load_model(tmp_path)
+
+
+def test_weights_of_versions_without_the_number_of_positions_are_read(tmp_path: Path) -> None:
+    """They took BAIR's seven columns for actions and positions, and any others for actions."""
+    for config, expected in ((SMOKE, True), (seven_actions("action+position"), False)):
+        model = VideoCVAE(config.model, config.data.condition_size)
+        config.save(tmp_path / "config.json")
+        shape = {
+            "model": dataclasses.asdict(config.model),
+            "condition_size": config.data.condition_size,
+        }
+        tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+        save_file(tensors, tmp_path / "model.safetensors", {"shape": json.dumps(shape)})
+        assert load_model(tmp_path)[0].has_positions == expected
