@@ -668,3 +668,44 @@ def test_mutated_files_are_recordings_or_our_errors(tmp_path: Path) -> None:
 @pytest.mark.fuzz
 def test_two_thousand_mutated_files_of_each_kind(tmp_path: Path) -> None:
     assert_mutated_are_recordings_or_our_errors(tmp_path, 2000)
+
+
+def assert_mutated_lerobot_is_clips_or_our_error(root: Path, tmp_path: Path, count: int) -> None:
+    """Damages one of the tables, the films' list or a film at a time."""
+    files = [next(root.rglob("*.parquet")), root / "meta/info.json", next(root.rglob("*.mp4"))]
+    outcomes = set()
+    for file in files:
+        good = file.read_bytes()
+        draw = np.random.default_rng(len(file.name))
+        for number in range(count):
+            data = bytearray(good)
+            for _ in range(draw.choice([1, 1, 4, 20])):
+                # A table's description of itself is at its end.
+                place = int(draw.integers(len(data)) * draw.choice([1, 0.2]))
+                data[place if number % 3 else -1 - place] = int(draw.integers(256))
+            if number % 7 == 0:
+                del data[int(draw.integers(len(data))) :]
+            file.write_bytes(data)
+            try:
+                convert(root, tmp_path / "out", pictures=Pictures(resize=16))
+                said = ""
+            except DataError as fault:
+                said = str(fault)
+            outcomes.add((file.suffix, "error" if said else "clips"))
+            assert len(said.splitlines()) <= 1
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        file.write_bytes(good)
+    assert {suffix for suffix, outcome in outcomes if outcome == "error"} >= {".parquet", ".json"}
+
+
+@pytest.mark.parametrize("version", ["version_2", "version_3"])
+def test_mutated_lerobot_is_clips_or_our_error(
+    tmp_path: Path, version: str, request: pytest.FixtureRequest
+) -> None:
+    root = request.getfixturevalue(version)
+    assert_mutated_lerobot_is_clips_or_our_error(root, tmp_path, 14)
+
+
+@pytest.mark.fuzz
+def test_five_hundred_mutated_lerobots(tmp_path: Path, version_2: Path) -> None:
+    assert_mutated_lerobot_is_clips_or_our_error(version_2, tmp_path, 500)
