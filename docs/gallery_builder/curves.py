@@ -12,7 +12,9 @@ from gallery_builder.picture import Picture
 from gallery_builder.schedule_gallery import every_schedule, schedule_figure
 from labkit.config import Config
 from labkit.errors import RunError
+from labkit.evaluation.evaluation import Evaluation
 from labkit.experiments.page import FIGURE, NUMBERS, PAGE
+from labkit.files import reading
 from labkit.reporting.run_files import evaluation_file
 from labkit.reporting.tables import REGION_LABELS
 from labkit.training import read_history
@@ -26,12 +28,8 @@ def stored_evaluation(run: Path) -> dict[str, Any]:
         RunError: it is not there or cannot be read.
     """
     file = evaluation_file(run)
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"no readable evaluation: {error}", file=file, hint="run labkit evaluate"
-        ) from None
+    Evaluation.load(file)  # checks every part of it
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def scores(stored: dict[str, Any]) -> Picture:
@@ -66,23 +64,21 @@ def side_by_side(experiment: Path) -> Picture:
         RunError: the folder has no readable comparison.
     """
     file = experiment / NUMBERS
-    try:
+    with reading(file, "no readable comparison", error=RunError, hint="run labkit experiment"):
         stored = json.loads(file.read_text(encoding="utf-8"))
+        answer = " ".join(stored["answer"])
+        protocol, command = str(stored["protocol"]), str(stored["command"])
         picture = (experiment / FIGURE).read_bytes()
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"no readable comparison: {error}", file=file, hint="run labkit experiment"
-        ) from None
     place = f"{experiment.name}/{PAGE}"
     return Picture(
         FIGURE,
         picture,
         "Trainings side by side",
-        f"{' '.join(stored['answer'])} [{place}]({place}) is the whole page: download and open it.",
+        f"{answer} [{place}]({place}) is the whole page: download and open it.",
         "Losses, PSNR and schedules of several trainings against the epochs; their mean PSNR and "
         "paired differences with intervals",
-        stored["protocol"],
-        stored["command"],
+        protocol,
+        command,
     )
 
 

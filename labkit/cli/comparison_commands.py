@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from labkit.cli.options import Device, use, wrapped
 from labkit.cli.reading import Flag
 from labkit.cores import usable_cores
 from labkit.presets import PRESETS, preset
@@ -83,6 +83,8 @@ class Experiment:
     """trainings that run at once; if left out, one per GPU, or as many as the cores allow"""
     threads: Annotated[int | None, arg(metavar="N")] = None
     """threads of each training; an equal share of the cores if left out"""
+    device: Device = None
+    """cpu, cuda or mps; every GPU in turn, or the CPU where there is none, if left out"""
     protocol: Annotated[str, arg(metavar="NAME")] = "frame"
     """evaluation protocol: frame, course, long, svg, or best-of-N"""
     clips: Annotated[int, arg(metavar="N")] = 256
@@ -105,6 +107,9 @@ class Experiment:
         from labkit.experiments.questions import budgeted
         from labkit.experiments.training import EvaluationOptions
 
+        # Checked here: a device that is not there is one sentence, not one a training.
+        device = self.device and use(self.device, None)
+        gpus = torch.cuda.device_count() if device in (None, "cuda") else 0
         base = budgeted(preset(self.preset), self.epochs, self.updates)
         if self.data is not None:
             data = dataclasses.replace(base.data, root=self.data.as_posix())
@@ -116,8 +121,9 @@ class Experiment:
             Path("runs/experiments") / self.question if self.out is None else self.out,
             command=self.command,
             seeds=self.seeds,
-            at_once=(torch.cuda.device_count() or None) if self.jobs is None else self.jobs,
+            at_once=(gpus or None) if self.jobs is None else self.jobs,
             threads=self.threads,
+            device=device,
             cores=usable_cores(),
             evaluation=EvaluationOptions(self.protocol, self.clips, self.samples, networks),  # type: ignore[arg-type]
             progress=self.progress,
@@ -131,7 +137,7 @@ class Experiment:
     @property
     def command(self) -> str:
         """The command as typed, without the options for this machine."""
-        hidden = {"question", "jobs", "threads", "progress"}
+        hidden = {"question", "jobs", "threads", "device", "progress"}
         defaults = {
             item.name: item.default for item in dataclasses.fields(self) if item.name not in hidden
         }
@@ -155,14 +161,10 @@ def _print(comparison: Comparison, page: Path) -> None:
     from labkit.reporting.tables import as_text
 
     protocol = protocol_of(comparison)
-    print(_wrapped(f"{protocol[0].upper()}{protocol[1:]}."))
+    print(wrapped(f"{protocol[0].upper()}{protocol[1:]}."))
     for table in tables_of(comparison):
         print(f"\n{as_text(table)}")
     print()
     for sentence in answer(comparison):
-        print(_wrapped(sentence))
+        print(wrapped(sentence))
     print(f"\nLook at {page}")
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)

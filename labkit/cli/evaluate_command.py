@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from labkit.cli.options import Device, Threads, require_run, use
+from labkit.cli.options import Device, Threads, require_run, use, wrapped
 from labkit.cli.reading import Flag
 
 
@@ -81,13 +80,9 @@ class Evaluate:
             positions=self.positions,
             i3d=self.i3d,
         )
-        print(_wrapped(f"{evaluation.protocol[0].upper()}{evaluation.protocol[1:]}."))
+        print(wrapped(f"{evaluation.protocol[0].upper()}{evaluation.protocol[1:]}."))
         for table in tables_of(evaluation, steps=["psnr"]):
             print(f"\n{as_text(table)}")
         for sentence in sentences(evaluation):
-            print(f"\n{_wrapped(sentence)}")
+            print(f"\n{wrapped(sentence)}")
         print(f"\nLook at {evaluation.report}")
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import textwrap
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,3 +75,9 @@ def require_run(folder: Path) -> None:
 def quoted(path: Path) -> str:
     """A path as it is typed in a shell."""
     return shlex.quote(path.as_posix())
+
+
+def wrapped(text: str) -> str:
+    """Sentences in lines that fit the terminal, of at most 100 characters."""
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

@@ -40,6 +40,7 @@ def run_experiment(
     seeds: int = 3,
     at_once: int | None = None,
     threads: int | None = None,
+    device: str | None = None,
     cores: int = 1,
     evaluation: EvaluationOptions | None = None,
     progress: bool = True,
@@ -58,6 +59,7 @@ def run_experiment(
         seeds: trainings of each arm.
         at_once: number of trainings at a time; None is one a core.
         threads: of each training; None divides the cores among the trainings.
+        device: cpu, cuda or mps; None: the GPUs in turn, or the CPU where there is none.
         cores: of the machine.
         evaluation: how all are evaluated; None takes the defaults.
         progress: show a bar.
@@ -83,7 +85,12 @@ def run_experiment(
                 f"in {out}"
             )
             failed = carry_out(
-                jobs, at_once=at_once, threads=threads, progress=progress, report=report
+                jobs,
+                at_once=at_once,
+                threads=threads,
+                device=device,
+                progress=progress,
+                report=report,
             )
     except Timeout:
         raise RunError(

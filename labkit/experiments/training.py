@@ -117,6 +117,7 @@ def carry_out(
     *,
     at_once: int,
     threads: int,
+    device: str | None = None,
     progress: bool = True,
     report: Callable[[str], None] = print,
 ) -> dict[Job, str]:
@@ -126,6 +127,7 @@ def carry_out(
         jobs: the trainings.
         at_once: number of trainings at a time.
         threads: of each.
+        device: cpu, cuda or mps; None: the GPUs in turn, or the CPU where there is none.
         progress: show a bar over all updates.
         report: given a line for each job that is done or has failed.
     Returns:
@@ -145,7 +147,7 @@ def carry_out(
                     job = left.pop(0)
                     taken = {place for _, place in running.values()}
                     place = min(set(range(at_once)) - taken)
-                    running[_start(job, threads, place)] = job, place
+                    running[_start(job, threads, device, place)] = job, place
                 wait([process.sentinel for process in running], timeout=0.5)
                 if signals.number:
                     raise Interrupted(signals.number)
@@ -163,7 +165,7 @@ def carry_out(
     return failed
 
 
-def _start(job: Job, threads: int, place: int) -> BaseProcess:
+def _start(job: Job, threads: int, device: str | None, place: int) -> BaseProcess:
     """A process that carries out the job; on Linux it is forked from a server that has imported
     torch and labkit."""
     linux = sys.platform.startswith("linux")
@@ -171,7 +173,7 @@ def _start(job: Job, threads: int, place: int) -> BaseProcess:
     if linux:
         context.set_forkserver_preload([__name__, "labkit.reporting.evaluate_run"])
     # Not daemonic: a training on a GPU starts processes of its own, which read ahead.
-    process = context.Process(target=work, args=(job, threads, place), daemon=False)
+    process = context.Process(target=work, args=(job, threads, device, place), daemon=False)
     process.start()
     return process
 
@@ -199,12 +201,13 @@ def _fault(job: Job, code: int) -> str | None:
 # ------------------------------------------------------------------ in the process of a job
 
 
-def work(job: Job, threads: int, place: int) -> None:
+def work(job: Job, threads: int, device: str | None, place: int) -> None:
     """Trains and evaluates one run in a process of its own. The output goes into its log.
 
     Args:
         job: the training.
         threads: for torch.
+        device: cpu, cuda or mps; None: a GPU where there is one.
         place: number among those that run at the same time, which chooses the GPU.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -214,10 +217,10 @@ def work(job: Job, threads: int, place: int) -> None:
     # The same job of an experiment that was killed may still be saving: wait for it.
     lock = FileLock(job.folder.with_name(f".{job.folder.name}.lock"))
     with lock, (job.folder / LOG).open("w", encoding="utf-8") as log:
-        sys.exit(_work_on(job, threads, place, log))
+        sys.exit(_work_on(job, threads, device, place, log))
 
 
-def _work_on(job: Job, threads: int, place: int, log: TextIO) -> int:
+def _work_on(job: Job, threads: int, device: str | None, place: int, log: TextIO) -> int:
     """The exit code."""
     import torch
 
@@ -227,9 +230,9 @@ def _work_on(job: Job, threads: int, place: int, log: TextIO) -> int:
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     torch.set_num_threads(threads)
-    gpus = torch.cuda.device_count()
-    device = f"cuda:{place % gpus}" if gpus else None
+    gpus = torch.cuda.device_count() if device in (None, "cuda") else 0
     if gpus:
+        device = f"cuda:{place % gpus}"
         torch.cuda.set_device(place % gpus)
 
     def report(line: object) -> None:
@@ -249,6 +252,7 @@ def _work_on(job: Job, threads: int, place: int, log: TextIO) -> int:
                 lpips=options.lpips,
                 views=False,
                 fvd=False,
+                device=device,
             )
     except LabkitError as error:
         report(error)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gallery_builder import write_gallery
+from gallery_builder import curves, write_gallery
 from gallery_builder.strips import IN_GIF
 from labkit.errors import RunError
 from labkit.experiments.comparison import compared
@@ -115,6 +115,14 @@ def test_a_run_without_an_evaluation_is_refused(run, tmp_path) -> None:
     with pytest.raises(RunError, match="labkit evaluate"):
         write_gallery(bare, tmp_path / "docs")
     assert not (tmp_path / "docs").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "[" * 10_000, '{"answer": 3}', "\x00"])
+def test_a_damaged_comparison_is_one_sentence(text, tmp_path) -> None:
+    (tmp_path / NUMBERS).write_text(text, encoding="utf-8")
+    (tmp_path / FIGURE).write_bytes(b"")
+    with pytest.raises(RunError, match="no readable comparison"):
+        curves.side_by_side(tmp_path)
 
 
 def test_the_stored_gallery_is_whole_and_small() -> None:

@@ -173,6 +173,7 @@ def test_ctrl_c_ends_it_in_one_line_and_saves(simulated, tmp_path, capsys) -> No
     [
         (["--seeds", "0"], "--seeds is 0"),
         (["--jobs", "0"], "--jobs is 0"),
+        (["--device", "mps"], "this machine has no mps device"),
         (["--clips", "0"], "--clips is 0"),
         (["--updates", "3"], "cannot be divided evenly among 2 epochs"),
         (["--protocol", "frmae"], "did you mean frame"),
