@@ -38,7 +38,7 @@ The last but one line checks that the version is the right one.
 4. Evaluate each run: `labkit evaluate runs/cyclical --protocol course`, and `labkit prove
    runs/cyclical` for the certificate that no future frame is read.
 5. Write the report: `report.md`.
-6. Hand in: `labkit submit --student-id ID --name NAME --run runs/cyclical --run runs/monotonic`.
+6. Hand in the report, the notebooks and the folders of your runs as your teacher says.
 
 ## Points
 
@@ -72,7 +72,7 @@ jupyter lab
 4. 評估每次訓練:`labkit evaluate runs/cyclical --protocol course`,並執行
    `labkit prove runs/cyclical`,以證明模型沒有讀取未來的畫面。
 5. 撰寫報告:`report.md`。
-6. 繳交:`labkit submit --student-id 學號 --name 姓名 --run runs/cyclical --run runs/monotonic`。
+6. 依教師的指示繳交報告、notebook 與各次訓練的資料夾。
 
 ## 配分
 

@@ -8,31 +8,31 @@ _WORDS = {
     "en": {
         "intro": (
             "Student id: \n\nName: \n\n"
-            "<!-- Write your own words under each question. `labkit submit` puts in the figures "
-            "and the tables of your runs and makes the PDF. It does not write text for you. -->\n"
+            "<!-- Write your own words under each question. `labkit evaluate RUN` writes the "
+            "figures, the tables and the GIFs of a run into its folder. -->\n"
         ),
         "points": "{points:g} points",
         "write": "<!-- write here -->",
         "extras": "Extras",
         "extras_note": "Up to {points:g} points on top. Delete what you did not do.",
-        "gif": "<!-- `labkit submit` puts the GIF of a test clip here -->",
-        "strip": "<!-- `labkit submit` puts the prediction at each time step here -->",
-        "curves": "<!-- `labkit submit` puts the curves of your runs here -->",
+        "gif": "<!-- put the GIF of a test clip here (in the run's gifs/) -->",
+        "strip": "<!-- put the prediction at each time step here (in the run's figures/) -->",
+        "curves": "<!-- put the curves of your runs here (`labkit compare RUN RUN` draws them) -->",
         "two_schedules": "<!-- needs a run with monotonic and a run with cyclical KL annealing -->",
     },
     "zh-TW": {
         "intro": (
             "學號:\n\n姓名:\n\n"
-            "<!-- 請在每個問題下方以自己的文字作答。`labkit submit` 會放入您訓練結果的圖與表並產生 "
-            "PDF,但不會代為撰寫任何文字。 -->\n"
+            "<!-- 請在每個問題下方以自己的文字作答。`labkit evaluate RUN` 會將圖、表與 GIF "
+            "寫入該次訓練的資料夾。 -->\n"
         ),
         "points": "{points:g} 分",
         "write": "<!-- 請在此作答 -->",
         "extras": "加分項目",
         "extras_note": "最多加 {points:g} 分。沒有做的項目請刪除。",
-        "gif": "<!-- `labkit submit` 會在此放入測試影片的 GIF -->",
-        "strip": "<!-- `labkit submit` 會在此放入每個時間點的預測畫面 -->",
-        "curves": "<!-- `labkit submit` 會在此放入訓練曲線 -->",
+        "gif": "<!-- 請在此放入測試影片的 GIF(位於訓練資料夾的 gifs/) -->",
+        "strip": "<!-- 請在此放入每個時間點的預測畫面(位於訓練資料夾的 figures/) -->",
+        "curves": "<!-- 請在此放入訓練曲線(由 `labkit compare RUN RUN` 繪製) -->",
         "two_schedules": "<!-- 需要單調式與循環式 KL 退火各一次訓練 -->",
     },
 }
