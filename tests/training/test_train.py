@@ -87,7 +87,7 @@ def test_resume_equals_no_interruption(smoke, tmp_path, monkeypatch) -> None:
         torch.testing.assert_close(whole[key], parts[key], rtol=0, atol=0)
     one, two = read_history(tmp_path / "whole"), read_history(tmp_path / "parts")
     for name in one:
-        assert one[name].tolist() == two[name].tolist(), name
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
 
 
 def test_a_stopped_run_resumes_in_the_middle_of_an_epoch(smoke, tmp_path) -> None:
