@@ -13,10 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.errors import ConfigError, LabkitError
 from labkit.files import reading
+
+if TYPE_CHECKING:
+    from labkit.evaluation.protocol import Protocol
 
 DEFAULT = Path(__file__).with_name("course.toml")
 LANGUAGES = ("en", "zh-TW")
@@ -145,6 +148,13 @@ class Rules:
             hint = f"the course's form is {self.student_id}"
             raise LabkitError(f"the student id is {student_id!r}", hint=hint)
         return self.file_name.format(student_id=student_id, name=name.replace(" ", "_"))
+
+
+def course_protocol(rules: Rules) -> Protocol:
+    """The protocol in which the course measures the PSNR."""
+    from labkit.evaluation.protocol import find_protocol  # slow: it imports torch
+
+    return find_protocol(rules.protocol)
 
 
 def checked_name(name: str) -> str:
