@@ -15,6 +15,7 @@ from labkit.cli.evaluate_command import Evaluate
 from labkit.cli.evaluation_commands import Control, Prove
 from labkit.cli.import_command import Import
 from labkit.cli.reading import Group, find, read
+from labkit.cli.submit_command import Submit
 from labkit.config import Config
 from labkit.course_names import in_lab_words
 from labkit.errors import LabkitError
@@ -45,6 +46,7 @@ LABKIT = Group(
         "import": Import,
         "handout": Handout,
         "check": CheckExercises,
+        "submit": Submit,
         "doctor": Doctor,
     },
 )

@@ -201,7 +201,8 @@ def _options(kind: Any, prefix: str = "") -> Iterator[str]:
         bare, *marks = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
         if tyro.conf.Positional in marks:
             continue
-        name = item.name.replace("_", "-")
+        own = (mark.name for mark in marks if getattr(mark, "name", None))
+        name = next(own, item.name.replace("_", "-"))
         if dataclasses.is_dataclass(bare):
             # `Train.config` alone has no name of its own on the command line.
             yield from _options(bare, prefix if bare is not hint else f"{prefix}{name}.")

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from labkit.errors import LabkitError
 
@@ -122,6 +123,12 @@ def first_headings(markdown: str) -> list[tuple[int, str, str]]:
     return [(level, heading, " ".join(words).strip()) for level, heading, words in found]
 
 
+def picture_addresses(markdown: str) -> list[str]:
+    """The addresses of the pictures that a text shows, each once."""
+    document = _parsed(_COMMENT.sub("", markdown))
+    return list(dict.fromkeys(image["c"][2][0] for image in _nodes(document, ("Image",))))
+
+
 def _parsed(text: str) -> dict[str, Any]:
     import pypandoc
 
@@ -196,19 +203,26 @@ def _gather_pictures(
 def _picture(url: str, folder: Path, pictures: Mapping[str, bytes]) -> tuple[bytes, str]:
     """A picture's bytes and ending; no bytes where there is none to show."""
     ending = Path(url).suffix.lower()
-    if url in pictures:
-        return pictures[url], ending
-    if ending not in PICTURES or "://" in url:
-        return b"", ""
-    try:
-        file, place = (folder / url).resolve(), folder.resolve()
-        if not file.is_relative_to(place) or not file.is_file():
-            return b"", ""
-        if file.stat().st_size > MOST_PICTURE:
-            return b"", ""
-        return file.read_bytes(), ending
-    except (OSError, ValueError):
-        return b"", ""
+    return (pictures[url] if url in pictures else local_picture(url, folder)), ending
+
+
+def local_picture(url: str, folder: Path) -> bytes:
+    """A picture within a folder; no bytes where there is none, or it is too large.
+
+    Args:
+        url: as the text names it: relative to the folder, spaces as they are or as %20.
+        folder: nothing outside of it is read.
+    """
+    if Path(url).suffix.lower() not in PICTURES or "://" in url:
+        return b""
+    for name in dict.fromkeys((url, unquote(url))):
+        try:
+            file, place = (folder / name).resolve(), folder.resolve()
+            if file.is_relative_to(place) and file.is_file():
+                return file.read_bytes() if file.stat().st_size <= MOST_PICTURE else b""
+        except (OSError, ValueError):
+            continue
+    return b""
 
 
 def _keep_safe_links(document: dict[str, Any]) -> None:

@@ -135,6 +135,15 @@ def check_notebooks(
     return results
 
 
+def has_exercises(file: Path) -> bool:
+    """Whether a notebook has exercises.
+
+    Raises:
+        LabkitError: it cannot be read.
+    """
+    return bool(_exercises(_read(file)))
+
+
 def _read(file: Path) -> Any:
     try:
         import nbclient  # noqa: F401

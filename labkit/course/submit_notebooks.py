@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +34,9 @@ MOST_NOTEBOOK = 100_000_000
 """bytes of a notebook's file"""
 MOST_OUTPUT = 5_000_000
 """letters that a cell may print; what follows is cut off, and the cell is interrupted"""
-WIDGETS = "application/vnd.jupyter.widget-state+json"
+MOST_SHOWN = 50_000_000
+"""letters of one picture, table or value that a cell shows; a larger one is left out"""
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass
@@ -133,7 +136,8 @@ def execute(
     client.on_cell_complete = lambda cell, cell_index: cell_done(cell_index + 1, total)
     problem = None
     try:
-        client.execute()
+        # The order of a set's strings is then the same in each execution.
+        client.execute(env={**os.environ, "PYTHONHASHSEED": "0"})
     except CellTimeoutError:
         problem = f"cell {_place(notebook)} does not end within {seconds:g} seconds"
     except DeadKernelError:
@@ -141,6 +145,7 @@ def execute(
     except RuntimeError as error:
         reason = str(error).partition("\n")[0][:120]
         raise LabkitError(f"no kernel could be started: {reason}", file=file) from None
+    _make_stable(notebook)
     notebook.metadata.pop("widgets", None)
     language = notebook.metadata.get("language_info", {})
     notebook.metadata["language_info"] = {"name": language.get("name", "python")}
@@ -148,7 +153,8 @@ def execute(
 
 
 class _Client(NotebookClient):
-    """Cuts off what a cell prints beyond `MOST_OUTPUT` letters, and interrupts it."""
+    """Cuts off what a cell prints beyond `MOST_OUTPUT` letters, and interrupts it; leaves out what
+    is larger than `MOST_SHOWN`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -169,7 +175,23 @@ class _Client(NotebookClient):
                 interrupted = self.km.interrupt_kernel()
                 if asyncio.iscoroutine(interrupted):
                     self._waiting.add(asyncio.ensure_future(interrupted))
+        elif "data" in msg["content"]:
+            data = msg["content"]["data"]
+            if sum(len(str(value)) for value in data.values()) > MOST_SHOWN:
+                words = f"[left out: more than {MOST_SHOWN:,} letters]"
+                msg["content"]["data"] = {"text/plain": words}
         return super().process_message(msg, cell, cell_index)
+
+
+def _make_stable(notebook: NotebookNode) -> None:
+    """Numbers in place of the random names of widgets, in the order in which they are shown."""
+    names: dict[str, str] = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            view = output.get("data", {}).get(WIDGET_VIEW)
+            if isinstance(view, dict) and "model_id" in view:
+                number = f"{len(names):032x}"
+                view["model_id"] = names.setdefault(str(view["model_id"]), number)
 
 
 def _place(notebook: NotebookNode) -> int:

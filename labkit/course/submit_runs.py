@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from labkit.config import Config
-from labkit.course.grade_run import PROOF_CLIPS, TestData
 from labkit.course.manifest import RunRecord, clips_digest, sha256
+from labkit.data.dataset import ClipDataset
 from labkit.errors import LabkitError, RunError
 from labkit.evaluation import Evaluation
 from labkit.evaluation.leakage import Certificate, predictor_of, prove
-from labkit.evaluation.protocol import COURSE
+from labkit.evaluation.protocol import COURSE, Protocol, with_window
 from labkit.reporting.certificate import certificate_png
 from labkit.reporting.run_files import CERTIFICATE, CERTIFICATE_PICTURE, evaluation_file
 from labkit.training import load_model, read_history
@@ -33,6 +35,8 @@ from labkit.views import (
 SHOWN = ("truth", "prediction")
 """Rows of a strip and of a GIF: the prediction beside the truth. The posterior's reconstruction is
 no prediction."""
+PROOF_CLIPS = 4
+"""clips of the leak proof"""
 
 
 @dataclass
@@ -80,21 +84,32 @@ def names_of(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def student_run(folder: Path, name: str, device: str = "cpu", proof: bool = True) -> StudentRun:
+def student_run(
+    folder: Path,
+    name: str,
+    *,
+    protocol: Protocol = COURSE,
+    device: str = "cpu",
+    proof: bool = True,
+    progress: bool = False,
+) -> StudentRun:
     """Reads a run, draws its pictures and proves that it reads no future frame. Nothing is written
     into its folder.
 
     Args:
         folder: the run's folder.
         name: its name in the zip.
+        protocol: the one by which the course measures the PSNR.
         device: where to compute the proof.
         proof: run the leak proof on the run's own test clips where they are there; else take the
             stored certificate.
+        progress: show a bar of the proof.
     Raises:
         RunError: there is no such run, or it has no weights.
         ConfigError: its config cannot be read.
     """
     model, config = load_model(folder, device)
+    protocol = with_window(protocol, (config.data.n_past, config.data.n_future))
     files = {file: (folder / file).read_bytes() for file in (CONFIG, WEIGHTS)}
     run = StudentRun(
         folder,
@@ -103,11 +118,12 @@ def student_run(folder: Path, name: str, device: str = "cpu", proof: bool = True
         RunRecord(name, sha256(files[CONFIG]), sha256(files[WEIGHTS]), config.to_dict()),
         files,
     )
-    run.evaluation = _evaluation(run)
+    run.evaluation = _evaluation(run, protocol)
     if run.evaluation is not None:
         _draw(run, run.evaluation)
     _curves(run)
-    run.certificate = _certificate(run, model, device, proof)
+    proved = partial(_proved, run, model, protocol, device, progress) if proof else None
+    run.certificate = _certificate(run, proved)
     stated = run.evaluation
     run.record = RunRecord(
         name,
@@ -121,10 +137,10 @@ def student_run(folder: Path, name: str, device: str = "cpu", proof: bool = True
     return run
 
 
-def _evaluation(run: StudentRun) -> Evaluation | None:
+def _evaluation(run: StudentRun, protocol: Protocol) -> Evaluation | None:
     """The evaluation by the course's protocol, if it is of these weights."""
-    command = f"labkit evaluate {run.folder.as_posix()} --protocol {COURSE.name}"
-    file = evaluation_file(run.folder, COURSE.name)
+    command = f"labkit evaluate {_typed(run.folder)} --protocol {protocol.name}"
+    file = evaluation_file(run.folder, protocol.name)
     if not file.is_file():
         run.problems.append(f"{run.name} has no evaluation by the course's protocol: {command}")
         return None
@@ -136,10 +152,8 @@ def _evaluation(run: StudentRun) -> Evaluation | None:
     if not run.record.weights_sha256.startswith(evaluation.made_with.get("weights") or "none"):
         run.problems.append(f"the evaluation of {run.name} is of other weights: {command}")
         return None
-    if (evaluation.n_past, evaluation.psnr["prediction"].shape[1]) != (
-        COURSE.n_past,
-        COURSE.n_future,
-    ):
+    window = (evaluation.n_past, evaluation.psnr["prediction"].shape[1])
+    if window != (protocol.n_past, protocol.n_future):
         run.problems.append(f"the evaluation of {run.name} is of another window: {command}")
         return None
     run.files[file.name] = file.read_bytes()
@@ -150,7 +164,7 @@ def _stated(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation as the manifest states it."""
     return {
         "protocol": evaluation.protocol,
-        "psnr": round(float(evaluation.mean("channel_psnr").value), 4),
+        "psnr": round(float(evaluation.mean("psnr").value), 4),
         "ssim": round(float(evaluation.mean("ssim").value), 4),
         "clips": evaluation.clips,
         "clips_sha256": clips_digest(evaluation.clip_ids),
@@ -180,14 +194,17 @@ def _curves(run: StudentRun) -> None:
         run.problems.append(f"{run.name}: {error.what}")
 
 
-def _certificate(run: StudentRun, model: Any, device: str, proof: bool) -> dict[str, Any] | None:
+def _certificate(
+    run: StudentRun, proved: Callable[[], Certificate] | None
+) -> dict[str, Any] | None:
     """The certificate of these weights: proved now where the clips are there, else the stored
     one."""
-    if proof:
+    why = ""
+    if proved is not None:
         try:
-            made = _proved(run, model, device)
+            made = proved()
         except LabkitError as error:
-            run.problems.append(f"the leak proof of {run.name} could not be run: {error.what}")
+            why = f"the leak proof of {run.name} could not be run: {error.what}"
         else:
             run.files[CERTIFICATE_PICTURE] = certificate_png(made)
             run.files[CERTIFICATE] = _json(made.to_dict())
@@ -197,25 +214,44 @@ def _certificate(run: StudentRun, model: Any, device: str, proof: bool) -> dict[
         data = file.read_bytes()
         stored = json.loads(data)
         if stored["weights_sha256"] == run.record.weights_sha256:
+            short = _short(stored)
             run.files[CERTIFICATE] = data
-            return _short(stored)
+            if (picture := run.folder / CERTIFICATE_PICTURE).is_file():
+                run.files[CERTIFICATE_PICTURE] = picture.read_bytes()
+            return short
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         pass
-    run.problems.append(f"{run.name} has no certificate: labkit prove {run.folder.as_posix()}")
+    why = why or f"{run.name} has no certificate"
+    run.problems.append(f"{why}: labkit prove {_typed(run.folder)}")
     return None
 
 
-def _proved(run: StudentRun, model: Any, device: str) -> Certificate:
-    data = TestData(Path(run.config.data.root), device=device)
-    dataset = data.dataset(run.config.data.condition)
+def _proved(
+    run: StudentRun, model: Any, protocol: Protocol, device: str, progress: bool
+) -> Certificate:
+    root = Path(run.config.data.root)
+    dataset = ClipDataset(
+        root,
+        "test",
+        n_past=protocol.n_past,
+        n_future=protocol.n_future,
+        condition=run.config.data.condition,
+        windows="first",
+    )
     return prove(
         predictor_of(model),
         dataset.batch(range(min(PROOF_CLIPS, len(dataset)))).to(device),
-        COURSE.n_past,
+        protocol.n_past,
         seed=run.config.seed,
         weights=run.folder / WEIGHTS,
-        data=f"the {data.split} split of {data.root.name}",
+        data=f"the test split of {root.name}",
+        progress=progress,
     )
+
+
+def _typed(folder: Path) -> str:
+    """A folder as it is typed in a shell."""
+    return shlex.quote(folder.as_posix())
 
 
 def _json(values: dict[str, Any]) -> bytes:

@@ -7,33 +7,38 @@ from labkit.course.rules import Part, Rules
 _WORDS = {
     "en": {
         "intro": (
-            "Student id: \n\nName: \n\n"
-            "<!-- Write your own words under each question. `labkit evaluate RUN` writes the "
-            "figures, the tables and the GIFs of a run into its folder. -->\n"
+            "<!-- Write your own words under each question. Keep the comments that begin with "
+            "part: they say which part is which. `labkit submit` adds your name and student id, "
+            "and the figures, tables and GIFs of your runs. -->\n"
         ),
         "points": "{points:g} points",
         "write": "<!-- write here -->",
         "extras": "Extras",
-        "extras_note": "Up to {points:g} points on top. Delete what you did not do.",
-        "gif": "<!-- put the GIF of a test clip here (in the run's gifs/) -->",
-        "strip": "<!-- put the prediction at each time step here (in the run's figures/) -->",
-        "curves": "<!-- put the curves of your runs here (`labkit compare RUN RUN` draws them) -->",
-        "two_schedules": "<!-- needs a run with monotonic and a run with cyclical KL annealing -->",
+        "extras_note": "<!-- Up to {points:g} points on top. Delete what you did not do. -->",
+        "gif": "<!-- `labkit submit --run RUN` puts the GIF of a test clip here -->",
+        "strip": "<!-- `labkit submit --run RUN` puts the prediction at each time step here -->",
+        "curves": "<!-- `labkit submit --run RUN` puts the curves of each run here -->",
+        "two_schedules": (
+            "<!-- needs a run with monotonic and a run with cyclical KL annealing: "
+            "`labkit submit --run RUN --run RUN` puts a table of both here -->"
+        ),
     },
     "zh-TW": {
         "intro": (
-            "學號:\n\n姓名:\n\n"
-            "<!-- 請在每個問題下方以自己的文字作答。`labkit evaluate RUN` 會將圖、表與 GIF "
-            "寫入該次訓練的資料夾。 -->\n"
+            "<!-- 請在每個問題下方以自己的文字作答。請保留以 part: 開頭的註解,它們標示各個部分。"
+            "`labkit submit` 會加入姓名、學號,以及各次訓練的圖、表與 GIF。 -->\n"
         ),
         "points": "{points:g} 分",
         "write": "<!-- 請在此作答 -->",
         "extras": "加分項目",
-        "extras_note": "最多加 {points:g} 分。沒有做的項目請刪除。",
-        "gif": "<!-- 請在此放入測試影片的 GIF(位於訓練資料夾的 gifs/) -->",
-        "strip": "<!-- 請在此放入每個時間點的預測畫面(位於訓練資料夾的 figures/) -->",
-        "curves": "<!-- 請在此放入訓練曲線(由 `labkit compare RUN RUN` 繪製) -->",
-        "two_schedules": "<!-- 需要單調式與循環式 KL 退火各一次訓練 -->",
+        "extras_note": "<!-- 最多加 {points:g} 分。沒有做的項目請刪除。 -->",
+        "gif": "<!-- `labkit submit --run RUN` 會在此放入測試影片的 GIF -->",
+        "strip": "<!-- `labkit submit --run RUN` 會在此放入每個時間點的預測畫面 -->",
+        "curves": "<!-- `labkit submit --run RUN` 會在此放入各次訓練的曲線 -->",
+        "two_schedules": (
+            "<!-- 需要單調式與循環式 KL 退火各一次訓練:"
+            "`labkit submit --run RUN --run RUN` 會在此放入兩者的比較表 -->"
+        ),
     },
 }
 
