@@ -26,10 +26,16 @@ from labkit.data.clip import ARM, MOVED, REST
 
 FRAMES = 30
 """of a clip"""
-STEPS_PER_FRAME = 3
-"""steps of the environment from frame to frame; one lasts 0.04 s"""
+LEAD = 30
+"""steps before the first frame: the arm comes in"""
 SIDE = 64
 """of a frame, in pixels"""
+ARM_BODIES = (
+    *(f"{name}_link" for name in ("shoulder_pan", "shoulder_lift", "upperarm_roll", "elbow_flex")),
+    *(f"{name}_link" for name in ("forearm_roll", "wrist_flex", "wrist_roll", "gripper")),
+    *("l_gripper_finger_link", "r_gripper_finger_link"),
+)
+"""what the labels call the arm: the parts that move, and not the robot's base"""
 ACTION_COLUMNS = ("dx", "dy", "dz", "gripper")
 POSITION_COLUMNS = ("x", "y", "z")
 
@@ -48,7 +54,7 @@ class Table:
         self.options = mujoco.MjvOption()
         self.options.sitegroup[:] = 0  # no red dot at the goal
         bodies = [self.model.body(number).name for number in self.model.geom_bodyid]
-        self.is_arm = np.array([name.startswith("robot0:") for name in bodies])
+        self.is_arm = np.array([name.removeprefix("robot0:") in ARM_BODIES for name in bodies])
         self.block = self.model.geom("object0").id
 
     def reset(self, seed: int, colour: np.ndarray) -> np.ndarray:
@@ -65,10 +71,8 @@ class Table:
         return self.environment.reset(seed=seed)[0]["observation"]
 
     def step(self, action: np.ndarray) -> np.ndarray:
-        """The observation after one frame's time."""
-        for _ in range(STEPS_PER_FRAME):
-            observation = self.environment.step(action)[0]["observation"]
-        return observation
+        """The observation after one frame's time, which is 0.04 s."""
+        return self.environment.step(action)[0]["observation"]
 
     def picture(self) -> tuple[np.ndarray, np.ndarray]:
         """A frame (3, SIDE, SIDE), uint8 RGB, and the region of each of its pixels (SIDE, SIDE)."""
@@ -99,15 +103,15 @@ def push(observation: np.ndarray, goal: np.ndarray, noise: np.ndarray) -> np.nda
     way = goal - block[:2]
     way = way / max(np.linalg.norm(way), 1e-6)
     behind = block[:2] - 0.07 * way
-    if np.linalg.norm(gripper[:2] - behind) > 0.04 and gripper[2] < block[2] + 0.04:
-        # Away from the block, or past it: rise first.
-        aim = (*(0.5 * gripper[:2] + 0.5 * behind), block[2] + 0.08)
-    elif np.linalg.norm(gripper[:2] - behind) > 0.02 and gripper[2] > block[2] + 0.02:
-        aim = (*behind, block[2] + 0.07)
-    elif gripper[2] > block[2] + 0.02:
+    past = (gripper[:2] - block[:2]) @ way > -0.03
+    if past and gripper[2] < block[2] + 0.06:
+        aim = (*behind, block[2] + 0.12)  # rise first
+    elif np.linalg.norm(gripper[:2] - behind) > 0.04 and past:
+        aim = (*behind, block[2] + 0.09)
+    elif gripper[2] > block[2] + 0.03:
         aim = (*behind, block[2])
     else:
-        aim = (*(block[:2] + 0.02 * way), block[2])
+        aim = (*(block[:2] + 0.05 * way), block[2])
     move = 9 * (np.array(aim) - gripper) + noise
     return np.float32(np.clip([*move, 0], -1, 1))
 
@@ -117,11 +121,11 @@ def record(table: Table, seed: int) -> Clip:
     random = np.random.default_rng(seed)
     observation = table.reset(seed, colour=random.uniform(0.1, 0.9, 3))
     frames, regions, actions, positions = [], [], [], []
-    for time in range(-10, FRAMES):  # the first ten frames are not recorded: the arm comes in
-        if time in (-10, FRAMES // 2):
-            goal = random.uniform((1.15, 0.5), (1.45, 1.0))
-        if time % 4 == 2:
-            noise = random.normal(0, 0.25, 3)
+    goal, noise = observation[3:5], np.zeros(3)
+    for time in range(-LEAD, FRAMES):
+        if np.linalg.norm(observation[3:5] - goal) < 0.04:  # the block is there
+            goal = random.uniform((1.2, 0.55), (1.45, 0.95))
+        noise = 0.8 * noise + random.normal(0, 0.2, 3)  # never the same for two frames
         action = push(observation, goal, noise)
         if time >= 0:
             frame, region = table.picture()

@@ -48,13 +48,17 @@ def test_the_arm_is_seen_follows_its_actions_and_pushes(recorded: Path) -> None:
         assert clip.frames.shape == (30, 3, 64, 64)
         arm.append((clip.labels == ARM).mean())
         steps = np.diff(clip.positions, axis=0)
+        # It moves in the context frames, and never stands still for long.
+        lengths = np.linalg.norm(steps, axis=1)  # metres
+        assert lengths[0] > 0.003
+        assert np.median(lengths) > 0.008
         for column in range(2):
             # An action says where the gripper goes between this frame and the next.
             assert np.corrcoef(clip.actions[:-1, column], steps[:, column])[0, 1] > 0.9
         block = clip.labels == MOVED
         where = [np.argwhere(b).mean(axis=0) for b in (block[0], block[-1]) if b.any()]
         moved.append(np.linalg.norm(where[0] - where[-1]))
-    assert 0.05 < np.mean(arm) < 0.4
+    assert 0.03 < np.mean(arm) < 0.2
     assert max(moved) > 3  # pixels
 
 
