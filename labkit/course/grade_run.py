@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from labkit.config import Config
+from labkit.config import Config, DataConfig
 from labkit.course.grade_zip import SubmittedZip
 from labkit.course.manifest import RunRecord, clips_digest, sha256
 from labkit.data.dataset import ClipDataset
 from labkit.errors import LabkitError
 from labkit.evaluation import evaluate
 from labkit.evaluation.leakage import predictor_of, prove
-from labkit.evaluation.protocol import COURSE
+from labkit.evaluation.protocol import COURSE, Protocol, with_window
 from labkit.model import VideoCVAE
 from labkit.model.memory import count_parameters
 from labkit.training.checkpoint import CONFIG, WEIGHTS, load_model
@@ -48,19 +48,22 @@ class TestData:
     clips: int | None = None
     """the first so many; None is all"""
     device: str = "cpu"
+    protocol: Protocol = COURSE
 
-    def dataset(self, condition: str) -> ClipDataset:
-        """The first 12 frames of each clip.
+    def dataset(self, config: DataConfig) -> ClipDataset:
+        """The first window of each clip, with the condition that a run was trained with.
 
         Raises:
-            DataError: there is no such data set or split, or it lacks the condition.
+            DataError: there is no such data set or split, it lacks the condition, or its clips are
+                too short.
         """
+        used = with_window(self.protocol, (config.n_past, config.n_future))
         return ClipDataset(
             self.root,
             self.split,
-            n_past=COURSE.n_past,
-            n_future=COURSE.n_future,
-            condition=condition,  # type: ignore[arg-type]
+            n_past=used.n_past,
+            n_future=used.n_future,
+            condition=config.condition,
             windows="first",
         )
 
@@ -73,7 +76,7 @@ class RunResult:
     claimed: float | None = None
     """dB, as the manifest says"""
     measured: float | None = None
-    """dB, protocol course; None where the weights could not be evaluated"""
+    """dB, by the course's protocol; None where the weights could not be evaluated"""
     interval: tuple[float, float] | None = None
     per_step: list[float] = field(default_factory=list)
     """dB at each predicted time step"""
@@ -126,7 +129,7 @@ def grade_run(
     try:
         with tempfile.TemporaryDirectory(prefix="labkit-grade-") as folder:
             model, config = _load(opened, record, Path(folder), result, data.device)
-        dataset = data.dataset(config.data.condition)
+        dataset = data.dataset(config.data)
         return result, _measure(model, config, dataset, data, stated, result)
     except LabkitError as error:
         result.problem = error.what if error.hint is None else f"{error.what} ({error.hint})"
@@ -191,11 +194,13 @@ def _measure(
     result: RunResult,
 ) -> Pictures:
     """Evaluates and proves a model, and fills the result."""
-    result.tensors_sha256, result.sketch = _fingerprint(model)
+    result.tensors_sha256, result.sketch = fingerprint(model)
+    if not np.isfinite(result.sketch).all():
+        result.sketch = []
     evaluation = evaluate(
         model,
         dataset,
-        protocol=COURSE,
+        protocol=data.protocol,
         samples=1,
         seed=config.seed,
         clips=data.clips,
@@ -203,29 +208,38 @@ def _measure(
         progress=False,
         device=data.device,
     )
-    mean = evaluation.mean("channel_psnr")
+    mean = evaluation.mean("psnr")
+    if not np.isfinite(mean.value):
+        raise LabkitError("its predictions are not finite numbers")
     result.measured = float(mean.value)
     if not np.isnan(mean.low):
         result.interval = float(mean.low), float(mean.high)
-    result.per_step = [float(v) for v in evaluation.per_step("channel_psnr").value]
-    result.repeat_last = float(evaluation.mean("channel_psnr", "repeat_last").value)
+    result.per_step = [float(v) for v in evaluation.per_step("psnr").value]
+    result.repeat_last = float(evaluation.mean("psnr", "repeat_last").value)
     result.protocol = evaluation.protocol
-    posterior = float(evaluation.mean("channel_psnr", "posterior").value)
+    posterior = float(evaluation.mean("psnr", "posterior").value)
     same = stated.get("clips_sha256") == clips_digest(evaluation.clip_ids)
     result.findings += _about_the_claim(result.claimed, result.measured, posterior, same)
-    proof = prove(
-        predictor_of(model),
-        dataset.batch(range(min(PROOF_CLIPS, len(dataset)))).to(data.device),
-        COURSE.n_past,
-    )
-    result.proof, result.clean, result.convention = proof.headline, proof.clean, proof.convention
-    if not proof.clean:
-        result.findings.append(f"The leak proof, run again on the weights: {proof.headline}.")
+    _prove(model, dataset, data.device, result)
     rows = {name: frames[0] for name, frames in evaluation.examples.items() if name != "posterior"}
     return Pictures(
         png_bytes(filmstrip(rows, n_past=evaluation.n_past)),
         gif_bytes(rows, n_past=evaluation.n_past),
     )
+
+
+def _prove(model: VideoCVAE, dataset: ClipDataset, device: str, result: RunResult) -> None:
+    """Runs the leak proof on the first clips, and fills the result."""
+    batch = dataset.batch(range(min(PROOF_CLIPS, len(dataset)))).to(device)
+    try:
+        proof = prove(predictor_of(model), batch, dataset.n_past)
+    except LabkitError as error:
+        result.proof = f"could not be run: {error.what}"
+        result.findings.append(f"The leak proof {result.proof}.")
+        return
+    result.proof, result.clean, result.convention = proof.headline, proof.clean, proof.convention
+    if not proof.clean:
+        result.findings.append(f"The leak proof, run again on the weights: {proof.headline}.")
 
 
 def _about_the_claim(
@@ -253,7 +267,7 @@ def _about_the_claim(
     ]
 
 
-def _fingerprint(model: VideoCVAE) -> tuple[str, list[float]]:
+def fingerprint(model: VideoCVAE) -> tuple[str, list[float]]:
     """A digest of all weights, and a sketch: numbers at places that depend on the count alone, in
     which nearly equal weights are nearly equal."""
     digest = hashlib.sha256()

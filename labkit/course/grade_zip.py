@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import unicodedata
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labkit.course.manifest import MANIFEST, sha256
+from labkit.course.manifest import MANIFEST
 from labkit.data.download.transfer import size_text
 from labkit.data.layout.archives import BROKEN, MOST_INFLATION, SMALL, not_to_be_trusted
 from labkit.errors import LabkitError
@@ -19,6 +21,8 @@ MOST_TOTAL = 4_000_000_000
 """bytes of all files of a zip together, unpacked"""
 MOST_FILE = 1_500_000_000
 """bytes of one file that is read"""
+PIECE = 1 << 20
+"""bytes that are inflated at once"""
 LONGEST_NAME = 200
 """letters of a file's name; longer ones cannot be written to some disks"""
 
@@ -62,17 +66,41 @@ class SubmittedZip:
             raise LabkitError(what, file=self.file, hint=hint)
         try:
             with zipfile.ZipFile(self.file) as archive:
-                return archive.read(entry)
+                return b"".join(_pieces(archive, entry))
         except BROKEN:
             raise LabkitError(f"{shown(name)} is damaged", file=self.file) from None
 
-    def digest(self, name: str) -> str:
-        """The SHA-256 of one file.
+    def start(self, name: str, count: int = 16) -> bytes:
+        """The first bytes of one file; none where it is damaged or not there."""
+        try:
+            with zipfile.ZipFile(self.file) as archive, archive.open(self.entries[name]) as stream:
+                return stream.read(count)
+        except (KeyError, *BROKEN):
+            return b""
 
-        Raises:
-            LabkitError: as `read`.
-        """
-        return sha256(self.read(name))
+    def digests(self) -> dict[str, str | None]:
+        """The SHA-256 of every file but the manifest; None for one that is damaged."""
+        found: dict[str, str | None] = {}
+        with zipfile.ZipFile(self.file) as archive:
+            for name, entry in self.entries.items():
+                if name == MANIFEST:
+                    continue
+                digest = hashlib.sha256()
+                try:
+                    for piece in _pieces(archive, entry):
+                        digest.update(piece)
+                    found[name] = digest.hexdigest()
+                except BROKEN:
+                    found[name] = None
+        return found
+
+
+def _pieces(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    """A file's bytes in pieces. An entry that holds more than its stated size is not inflated
+    further: `ZipFile.read` would inflate all of it at once."""
+    with archive.open(entry) as stream:
+        while piece := stream.read(PIECE):
+            yield piece
 
 
 def open_zip(file: Path) -> SubmittedZip:
