@@ -8,7 +8,7 @@
 #
 # **After this page you can**
 #
-# 1. derive the ELBO of a conditional VAE from EM, and give the reason for each line;
+# 1. derive the ELBO of a conditional VAE from EM, with a reason for each line;
 # 2. run EM on a small model, and say which quantity rises in which step;
 # 3. write the KL of two Gaussians, and name three errors that are often made in the derivation;
 # 4. write the ELBO of a sequence, and say what in it is assumed and what is the chain rule;
@@ -16,7 +16,7 @@
 #
 # **You need** probability densities, expectations, the Gaussian, matrices, and some PyTorch.
 #
-# **Time**: about 60 minutes to read and to solve the exercises; a few seconds to run.
+# **Time**: about 60 minutes to read and to solve the exercises; about 10 seconds to run.
 #
 # | symbol | meaning |
 # | --- | --- |
@@ -429,9 +429,10 @@ assert gaps["q(Z | X, C): the posterior"] < 1e-9
 assert min(gaps[name] for name in list(gaps)[:3]) > 1
 
 # %% [markdown]
-# Only $q(Z \mid X, C)$ closes the gap. A derivation must therefore use one of the four from the
-# first line to the last. The course's sample code does not give $C$ to the posterior network. This
-# is allowed, and its bound is less tight.
+# Only $q(Z \mid X, C)$ closes the gap. A derivation must use the same $q$ from the first line to
+# the last. The course's sample code does not give $C$ to the posterior network. This is allowed,
+# but the bound is then less tight.
+
 #
 # ## 1.7 A gradient through a draw
 #
@@ -554,8 +555,8 @@ assert torch.isclose(consistent, log_p)
 # | $c_{<t}$ and not all of $C$ | assumed: later actions do not change earlier frames |
 # | $p(z_t)$ and not $p(z_t \mid x_{<t}, z_{<t}, C)$ | assumed: a fixed prior $\mathcal{N}(0, I)$ |
 #
-# The check uses a linear model for sequences. Its state $h_t$ has the part of the LSTM; the
-# condition would only add a known term, and is left out:
+# The check uses a linear model for sequences. Its state $h_t$ plays the role of the
+# LSTM's state. The condition is left out: it would only add a known term.
 #
 # $$h_t = F h_{t-1} + z_t, \quad h_0 = 0, \qquad x_t = A x_{t-1} + H h_t + \text{noise},
 #   \quad \text{noise} \sim \mathcal{N}(0, s^2 I)$$
@@ -589,8 +590,8 @@ assert torch.isclose(by_steps, at_once)
 #
 # $$q(Z \mid X, C; \phi) = \prod_{t=1}^{T-1} q(z_t \mid x_{0:t}, c_{<t}; \phi)$$
 #
-# This is a choice. As its factors we take the exact posteriors given the frames up to $t$: a very
-# good network would find them. The KL of two products is the sum of the KLs of their factors:
+# This is a choice. As factors we take the exact posteriors given the frames up to $t$. A perfect
+# network would find them. The KL of two products is the sum of the KLs of their factors:
 
 # %%
 mean, covariance = video.filtered(clip)  # the exact p(z_t | x_{0:t}) for each t
@@ -729,9 +730,33 @@ for name, free in (("teacher forced", False), ("free-running", True)):
 # differ, so the two losses may not be compared with each other.
 #
 # **Why $x_1$ counts.** With 2 context frames, $x_1$ is known when the model predicts. The sum of
-# step 8 still starts at $t = 1$, because the bound is conditioned on $x_0$ alone. Without its first
-# term the sum would be no bound of $\log p(x_{2:T-1} \mid x_0, x_1)$ unless $z_1$ were drawn from
-# its posterior given $x_0$ and $x_1$. And the term trains the network: $z_1$ must describe $x_1$.
+# step 8 still starts at $t = 1$, because the bound is conditioned on $x_0$ alone. Is the sum from
+# $t = 2$ a bound of $\log p(x_{2:T-1} \mid x_0, x_1)$? We take the exact posterior of all latents
+# as $q$, and leave out the first term.
+
+# %%
+mean_all, covariance_all = video.posterior(clip)
+first_term = video.elbo(clip[:2], mean_all[:1], covariance_all[:1, :1])
+from_2 = video.elbo(clip, mean_all, covariance_all) - first_term
+log_p_from_2 = video.log_likelihood(clip) - video.log_likelihood(clip[:2])
+
+print(f"sum from t = 2: {from_2:.4f}, log p(x_2, .. | x_0, x_1): {log_p_from_2:.4f}")
+assert from_2 > log_p_from_2
+
+# %% [markdown]
+# It is no bound: the sum is larger. Without its first term nothing keeps $z_1$ near what $x_0$ and
+# $x_1$ say of it. The excess is the KL between the two densities of $z_1$:
+
+# %%
+mean_1, covariance_1 = video.filtered(clip[:2])  # p(z_1 | x_0, x_1)
+variances = covariance_all[:1, :1], covariance_1
+(excess,) = kl_gaussian(mean_all[None, :1], variances[0].log(), mean_1[None], variances[1].log())
+
+print(f"{from_2 - log_p_from_2:.4f} = {excess:.4f}")
+assert torch.isclose(from_2 - log_p_from_2, excess)
+
+# %% [markdown]
+# The first term also trains the network: $z_1$ must describe $x_1$.
 #
 # **A learned prior** (Denton & Fergus 2018) drops one assumption of step 6: $p(z_t)$ becomes
 # $p_\psi(z_t \mid x_{<t}, c_{<t})$. In step 8 only the second argument of the KL changes:

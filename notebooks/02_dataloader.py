@@ -2,9 +2,9 @@
 # # 2 · The data: from a clip's folder to a batch
 #
 # BAIR robot pushing has 43,264 training clips and 256 test clips. Each has 30 frames of 64 x 64
-# pixels, in which a robot arm pushes objects about. This page follows a clip from its folder to the
-# tensors that the model of [03_model](03_model.ipynb) gets. It needs no download: a simulated robot
-# table makes clips of the same form.
+# pixels. A robot arm pushes objects. This page follows a clip from its folder to the tensors that
+# the model of [03_model](03_model.ipynb) gets. It needs no download: a simulated robot table makes
+# clips of the same form.
 #
 # **After this page you can**
 #
@@ -54,9 +54,9 @@ for folder in folders[:2]:
     assert pictures == 30
 
 # %% [markdown]
-# The names end in `.tfrecords` because the clips come from such files; they are folders.
-# `labels.npz` is an addition of the simulator: it says for each pixel whether it shows the arm, an
-# object that moves, or the rest. BAIR's clips have none, and no model gets to see it.
+# The names end in `.tfrecords` because the clips come from such files. But they are folders.
+# `labels.npz` is written by the simulator alone. It says for each pixel whether it shows the arm,
+# an object that moves, or the rest. BAIR's clips have no such file, and no model gets to see it.
 #
 # Move the slider. The ring is the position of the end effector, the arrow is the action: the move
 # that the robot is asked to make next, drawn three times as long.
@@ -69,8 +69,8 @@ clip = layout.read_clip(folders[1])
 scrub({"clip with actions": with_actions(clip)}, scale=1)
 
 # %% [markdown]
-# The arm is the same thing in every clip. The objects, which alone are hard to predict, are a few
-# pixels in a hundred:
+# The arm looks the same in every clip. The objects are hard to predict, and they are only a few
+# percent of the pixels:
 
 # %%
 from labkit.data.clip import ARM, MOVED
@@ -86,8 +86,8 @@ assert sum(share.values()) < 0.15
 #
 # ## 2.2 The condition: seven columns
 #
-# $c_t$ is what the model gets to know of the robot at time $t$: the action (4 numbers) and the
-# position of the end effector (3 numbers).
+# $c_t$ is what the model knows of the robot at time $t$: the action (4 numbers) and the position of
+# the end effector (3 numbers).
 
 # %%
 from labkit.data.clip import ACTION_COLUMNS, POSITION_COLUMNS
@@ -101,11 +101,11 @@ for column, (name, unit) in enumerate(zip(ACTION_COLUMNS + POSITION_COLUMNS, uni
 assert rows.shape == (6 * 30, 7)
 
 # %% [markdown]
-# The units are the simulator's. `close_gripper` counts for how many decisions the gripper closes;
-# `lift` says whether it is raised. A decision holds for two frames, so each action row occurs
-# twice.
+# The units are the simulator's. `close_gripper` is the number of decisions for which the gripper
+# closes. `lift` says whether it is raised. A decision holds for two frames, so each action row
+# occurs twice.
 #
-# The action is what the robot is *asked* to do. What it reaches is a little different:
+# The action is what the robot is *asked* to do. The move that it makes is a little different:
 
 # %%
 reached = np.diff(clip.positions[:, :2], axis=0)
@@ -267,7 +267,7 @@ except CheckFailed as failure:
     print(failure.hint)
 
 # %% [markdown]
-# ## 2.5 Mistake: tables told apart by the order of the listing
+# ## 2.5 Mistake: tables recognised by the order of the listing
 #
 # The two tables are also just files in a folder. Code that takes the first csv file for the actions
 # works on one computer and fails on another. We list the folder in both orders:
@@ -303,8 +303,8 @@ except CheckFailed as failure:
     print(failure.hint)
 
 # %% [markdown]
-# `labkit.data.layout` finds tables by name, and counts their rows against the frames. What does not
-# fit is an error that names the file:
+# `labkit.data.layout` finds tables by name, and compares the number of their rows with the number
+# of frames. If something does not fit, it raises an error that names the file:
 
 # %%
 from labkit.errors import DataError
@@ -323,9 +323,9 @@ layout.write_clip(folders[0], simulate_clip(seed=1, index=1))  # whole again
 #
 # ## 2.6 Mistake: everything is loaded by joining
 #
-# A data set that starts with an empty tensor and joins one frame after the other to it copies
-# everything it has, for every frame. Twice as many clips take four times as long. We count the
-# bytes that are written, and take the time:
+# Some data sets start with an empty tensor and join one frame after the other to it. For every
+# frame, all frames before it are then copied once more. Twice as many clips take four times as
+# long. We count the bytes that are written, and measure the time:
 
 # %%
 import time
@@ -343,8 +343,8 @@ def join_frame_by_frame(clips):
 
 # %% [markdown]
 # The other way is a *pack*: all clips in one `uint8` file that is mapped into memory. A window of
-# frames is then a slice, and only what is asked for is read. `ClipDataset` makes it when a data set
-# is used for the first time.
+# frames is then a slice of it, and only this slice is read. `ClipDataset` writes the pack when a
+# data set is used for the first time.
 
 # %%
 pack = ClipDataset(root, "train", windows="first", source="pack")
@@ -386,7 +386,7 @@ assert written["pack"][-1] / written["pack"][0] == 8
 assert written["pack"][0] == 5 * 12 * 3 * 64 * 64  # one byte a value
 
 # %% [markdown]
-# In proportion, the 43,264 training clips of BAIR would need
+# By the same formula, the 43,264 training clips of BAIR need:
 
 # %%
 clips, bytes_a_frame = 43_264, 3 * 64 * 64
@@ -395,7 +395,9 @@ print(
     f"joined: {4 * bytes_a_frame * frames * (frames + 1) / 2 / 1e15:,.1f} PB written, "
     f"{4 * bytes_a_frame * frames / 1e9:.0f} GB in memory"
 )
-print(f"pack:   {bytes_a_frame * frames / 1e9:.0f} GB read once in an epoch, none kept")
+print(
+    f"pack:   {bytes_a_frame * frames / 1e9:.0f} GB read once in an epoch, nothing stays in memory"
+)
 assert written["joined"][0] == 4 * bytes_a_frame * 60 * 61 // 2  # the same formula for 5 clips
 
 # %% [markdown]
@@ -442,8 +444,8 @@ for name, tensor in (
 assert torch.equal(on_device.frames, batch.frames.float() / 255)
 
 # %% [markdown]
-# In training, a `DataLoader` asks for the windows of a whole batch at once. The order is new in
-# each epoch, and `drop_last` leaves out a last batch that is smaller than the others.
+# In training, a `DataLoader` asks for the windows of a whole batch at once. Each epoch has a new
+# order. `drop_last` leaves out the last batch if it is smaller than the others.
 
 # %%
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
@@ -501,7 +503,7 @@ temporary.cleanup()
 # - Frames in the order of text, or of the listing. See 2.4.
 # - Exchanged tables. See 2.5.
 # - Everything held as floats in memory. See 2.6.
-# - The condition of the target frame is given for the one before it. The PSNR is then too good.
+# - $c_t$ is given where $c_{t-1}$ belongs. The PSNR is then too good. See 2.2.
 # - Normalising frames twice: `Batch.to` divides by 255 already.
 #
 # ## More exercises
@@ -510,7 +512,9 @@ temporary.cleanup()
 #    so that several workers of a `DataLoader` do not draw the same?
 # 3. Repeat the last context frame ten times. What PSNR does that give on the simulated clips?
 #    (`labkit.evaluation.psnr`)
-# 4. Fit the reached move to the asked one by a line, for lifted and lowered grippers separately.
+# 4. Fit a line: the reached move as a function of the asked one. Do it separately for raised and
+#    lowered grippers.
+
 #
 # ## Links
 #

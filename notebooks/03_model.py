@@ -40,7 +40,7 @@ model_graph("A prediction: 2 -> 3 frames", n_past=2, n_future=3, posterior_condi
 # %% [markdown]
 # Each column is one step. Grey circles are given, white ones are computed. In the first column
 # $x_1$ is a context frame, so $z_1$ comes from the posterior. After the context $z_t$ comes from
-# the prior, and the frame fed is the last prediction (blue arrows).
+# the prior, and each prediction is fed to the next step (blue arrows).
 #
 # ## 3.1 One step, one call a line
 #
@@ -109,9 +109,9 @@ noise = torch.randn(2, 11, 8, generator=torch.Generator().manual_seed(1))
 with torch.no_grad():
     by_loop = unroll(model, frames, condition, 2, noise, teacher_forced=True).frames
     by_engine = model.rollout(frames, condition, 2, teacher_forced=True, noise=noise).frames
-far = (by_loop - by_engine).abs().max()
-print(f"11 steps: the largest difference is {far:.4f}")
-assert far < 1e-5
+difference = (by_loop - by_engine).abs().max()
+print(f"11 steps: the largest difference is {difference:.4f}")
+assert difference < 1e-5
 
 # %% [markdown]
 # ## 3.2 How large is it, and where?
@@ -212,8 +212,8 @@ model_graph("Training, teacher forced", **training, teacher_forced=True)
 model_graph("Training, free-running", **training, teacher_forced=False)
 
 # %% [markdown]
-# In both graphs $z_t$ comes from $\mathrm{LSTM}_\phi$. The same can be measured. Which steps change
-# when true frame 5 is replaced by its negative?
+# In both graphs $z_t$ comes from $\mathrm{LSTM}_\phi$. We can also measure what a rollout reads. We
+# replace true frame 5 by its negative. Which steps change?
 
 
 # %%
@@ -250,16 +250,16 @@ assert list(measured.values()) == [list(range(5, 12)), list(range(5, 12)), list(
 #
 # ## 3.5 Mistake: a fixed Gaussian instead of the posterior
 #
-# Some code draws $z$ from a fixed Gaussian in steps without teacher forcing. Then these steps teach
-# the posterior nothing. We compare the size of its gradient.
+# Some code draws $z$ from a fixed Gaussian in steps without teacher forcing. The posterior then
+# learns nothing from these steps. We compare the size of its gradient.
 
 
 # %%
 def posterior_gradient(z_from):
     """Norm of the gradient of the squared error with respect to the posterior's weights."""
     model.zero_grad()
-    made = unroll(model, frames, condition, 2, noise, z_from=z_from).frames
-    (made - frames[:, 1:])[:, 1:].square().mean().backward()  # the steps after the context
+    predicted = unroll(model, frames, condition, 2, noise, z_from=z_from).frames
+    (predicted - frames[:, 1:])[:, 1:].square().mean().backward()  # the steps after the context
     return torch.stack([p.grad.norm() for p in model.posterior.parameters()]).norm().item()
 
 
@@ -268,7 +268,7 @@ print(f"with the mistake the gradient is {from_posterior / from_fixed:.0f} times
 assert from_posterior > 2 * from_fixed
 
 # %% [markdown]
-# What is left comes from $z_1$, which is within the context.
+# The remaining gradient comes from $z_1$, which is within the context.
 #
 # ## 3.6 The free-running rollout
 #
@@ -300,8 +300,8 @@ check_free_run(free_run)
 # %% [markdown]
 # ## 3.7 A prediction cannot read the future
 #
-# That a test rollout is honest should not depend on reading its code. `predict` does not get a
-# future frame: its arguments are the context, the conditions and a number.
+# Nobody should have to read the code to trust a test rollout. `predict` does not get a future
+# frame: its arguments are the context, the conditions and a number.
 
 # %%
 arguments = list(inspect.signature(model.predict).parameters)
@@ -309,9 +309,10 @@ print(", ".join(arguments))
 assert arguments[:3] == ["context", "condition", "horizon"]
 
 # %% [markdown]
-# A check that works for any rollout: fill all that must not be read with NaN. Every sum and product
-# with a NaN is NaN. We do this to the loop itself, which has no guard at its input: all frames
-# from 2 on, and the last condition $c_{11}$, which leads to a frame after the last.
+# This check works for any rollout: fill everything that must not be read with NaN. Every sum and
+# product with a NaN is NaN. We do this with the loop of 3.1, which does not examine its input. All
+# frames from $x_2$ on become NaN, and the last condition $c_{11}$, which leads to a frame after the
+# last one.
 
 # %%
 poisoned, rows = frames.clone(), condition.clone()
@@ -323,8 +324,8 @@ with torch.no_grad():
 
 # %%
 results = {"predicted": predicted, "reconstructed": reconstructed, "true frames fed": forced}
-for name, made in results.items():
-    nans = [t for t in range(1, 12) if made[:, t - 1].isnan().any()]
+for name, result in results.items():
+    nans = [t for t in range(1, 12) if result[:, t - 1].isnan().any()]
     print(f"{name:<16} NaN at t = {nans}")
 assert predicted.isfinite().all()
 assert reconstructed[:, 1:].isnan().all()
@@ -336,7 +337,7 @@ assert forced[:, :2].isfinite().all()
 # sees a frame after the context. With true frames fed it is NaN from $t = 3$. A reconstruction sees
 # its target. It says how much $z$ can carry, and must never be reported as a prediction.
 #
-# `labkit.evaluation.leakage.prove` does this, and more, to any function that predicts:
+# `labkit.evaluation.leakage.prove` does this and more with any function that predicts:
 
 # %%
 from labkit.evaluation.leakage import predictor_of, prove
@@ -345,8 +346,8 @@ from labkit.evaluation.leakage import predictor_of, prove
 def with_true_frames(frames, condition, n_past):
     """A dishonest predictor: it feeds the true frames."""
     epsilon = torch.randn(len(frames), frames.shape[1] - 1, 8)
-    made = unroll(model, frames, condition, n_past, epsilon, z_from="prior", teacher_forced=True)
-    return made.frames[:, n_past - 1 :]
+    rollout = unroll(model, frames, condition, n_past, epsilon, z_from="prior", teacher_forced=True)
+    return rollout.frames[:, n_past - 1 :]
 
 
 short = frames[:, :5], condition[:, :5]
@@ -362,8 +363,8 @@ assert leaks["dishonest"] == ["teacher forcing"]
 #
 # The decoder gets the encoder's feature maps of one frame. The preset `course` takes them from the
 # last context frame, frame 1. A common loop has `i < n_past` in the wrong place, and takes them
-# from frame 0 (`skip="svg"`). With the same weights, how much does each context frame count for
-# $\hat x_2$? We replace one by its negative.
+# from frame 0 (`skip="svg"`). How much does each context frame count for $\hat x_2$, with the same
+# weights? We replace one frame by its negative.
 
 # %%
 effect = {}
@@ -393,39 +394,92 @@ assert effect["svg", 0] > 5 * effect["svg", 1]
 # ## 3.9 Batch norm: training and rollout are different functions
 #
 # The course's model normalises by the statistics of its *batch* in training, and by their moving
-# average in the test. The averages come from true frames. A free-running rollout feeds predictions,
-# which are smoother, and the statistics are then not those of the averages. To see what this
-# changes, the small model is trained for some seconds (page 4 explains how).
+# average in the test. The moving averages come from true frames. A free-running rollout feeds
+# predictions, which are smoother. Their statistics are different. To measure this, the small model
+# is trained for some seconds (page 4 explains how).
 
 # %%
 training_frames, training_condition = simulated_windows(16, first=10)
 trained = train_small(training_frames, training_condition, updates=40)
 test_frames, test_condition = simulated_windows(6, first=100)
+zeros = torch.zeros(6, 11, 8)  # z = 0: no noise of samples
+
+# %% [markdown]
+# First the statistics. Each batch-norm layer of the encoder gets its batch's variance, and knows
+# the moving average of it. The ratio of the two is 1 if the batch looks like the training data.
+
+
+# %%
+def variance_ratio(pictures):
+    """Batch variance / moving average, geometric mean over channels and layers."""
+    ratios = []
+
+    def note(layer, inputs, output):
+        variance = inputs[0].var(dim=(0, 2, 3))
+        ratios.append((variance / layer.running_var).log().mean())
+
+    layers = [each for each in trained.encoder.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    with torch.no_grad():
+        trained.encoder(pictures)
+    for hook in hooks:
+        hook.remove()
+    return torch.stack(ratios).mean().exp().item()
+
+
+# %%
+import matplotlib.pyplot as plt
+
+with torch.no_grad():
+    free_running = trained.rollout(
+        test_frames, test_condition, 2, teacher_forced=False, noise=zeros
+    ).frames
+steps = range(1, 12)
+ratio_of = {
+    "true frames": [variance_ratio(test_frames[:, t]) for t in steps],
+    "predicted frames": [variance_ratio(free_running[:, t - 1]) for t in steps],
+}
+plt.figure(figsize=(5.5, 2.8))
+for (name, ratios), marker in zip(ratio_of.items(), "os", strict=True):
+    plt.plot(steps, ratios, marker + "-", label=name)
+plt.xlabel("time step t")
+plt.ylabel("variance / moving average")
+plt.ylim(0, 1)
+plt.legend()
+plt.show()
+
+# %%
+for name, ratios in ratio_of.items():
+    print(f"{name:<17} variance / moving average at t = 11: {ratios[-1]:.1f}")
+pairs = zip(*ratio_of.values(), strict=True)
+assert all(of_predictions < of_truth - 0.1 for of_truth, of_predictions in pairs)
+
+# %% [markdown]
+# Predicted frames have a smaller variance in every layer's input than true frames have. The moving
+# averages do not fit them. What does this cost in dB? We compute the same rollouts twice: with the
+# moving averages, and with the statistics of the batch itself.
 
 # %%
 from labkit.evaluation import psnr
 
-zeros = torch.zeros(6, 11, 8)
 psnr_of = {}
 for statistics in ("moving average", "own batch"):
     trained.train(statistics == "own batch")
     weights = {name: value.clone() for name, value in trained.state_dict().items()}
     for forced in (True, False):
         with torch.no_grad():
-            made = trained.rollout(
+            predicted = trained.rollout(
                 test_frames, test_condition, 2, teacher_forced=forced, noise=zeros
             ).frames
-        psnr_of[statistics, forced] = psnr(made, test_frames[:, 1:]).mean(dim=0)
+        psnr_of[statistics, forced] = psnr(predicted, test_frames[:, 1:]).mean(dim=0)
         trained.load_state_dict(weights)  # a rollout in training mode moves the averages
 trained = trained.eval()
 
 # %%
-import matplotlib.pyplot as plt
-
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), sharey=True, layout="constrained")
 for axis, forced in zip(axes, (True, False), strict=True):
     for statistics, marker in (("moving average", "o-"), ("own batch", "s--")):
-        axis.plot(range(1, 12), psnr_of[statistics, forced], marker, label=statistics)
+        axis.plot(steps, psnr_of[statistics, forced], marker, label=statistics)
     axis.set_title("true frames fed" if forced else "free-running")
     axis.set_xlabel("time step t")
 axes[0].set_ylabel("PSNR, dB")
@@ -433,14 +487,14 @@ axes[0].legend(title="statistics")
 plt.show()
 
 # %% [markdown]
-# The same weights give two curves in each panel. The distance of the curves is what the statistics
-# cost or bring. It is larger in the free-running rollout.
+# The same weights give two curves in each panel. The distance between the curves is the effect of
+# the statistics. It is larger in the free-running rollout.
 
 # %%
 distance = {}
 for forced in (True, False):
-    apart = psnr_of["moving average", forced] - psnr_of["own batch", forced]
-    distance[forced] = apart[2:].abs().mean().item()
+    difference = psnr_of["moving average", forced] - psnr_of["own batch", forced]
+    distance[forced] = difference[2:].abs().mean().item()
 print("mean distance from t = 3 on: below 0.3 dB with true frames, above 0.3 dB free-running")
 assert distance[True] < 0.3 < distance[False]
 
@@ -453,9 +507,9 @@ for norm in ("batch", "group"):
     encoder = VideoCVAE(dataclasses.replace(small_course_model(), norm=norm), 7).encoder
     with torch.no_grad():
         h_training, h_test = encoder.train()(frames[:, 0])[0], encoder.eval()(frames[:, 0])[0]
-    far = (h_training - h_test).abs().max().item()
-    print(f"{norm} norm: h in training and in the test differ by up to {far:.1f}")
-assert far == 0
+    largest = (h_training - h_test).abs().max().item()
+    print(f"{norm} norm: h in training and in the test differ by up to {largest:.1f}")
+assert largest == 0
 
 # %% [markdown]
 # ## 3.10 Extensions
@@ -503,10 +557,10 @@ assert priors["latent maps"].mean.shape[-1] > priors["as the course"].mean.shape
 # %% [markdown]
 # ## 3.11 What the decoder's maps become
 #
-# The course's decoder paints every pixel anew, through a sigmoid. But nearly all of a frame was in
-# the frame before it. With `output="flow"` (after Finn et al. 2016) there are three sources,
-# blended by masks that sum to 1 at each pixel: the previous frame *moved* by a flow, the last
-# context frame, and painted pixels for what neither of them shows.
+# The course's decoder paints every pixel again, through a sigmoid. But nearly all pixels are the
+# same as in the frame before. With `output="flow"` (after Finn et al. 2016) there are three
+# sources: the previous frame *moved* by a flow, the last context frame, and painted pixels for what
+# neither of them shows. Masks that sum to 1 at each pixel blend them.
 #
 # $$\hat x_t = m_1 \odot \mathrm{warp}(\hat x_{t-1}, f) + m_2 \odot x_{\text{context}}
 #   + m_3 \odot \text{painted}$$
@@ -532,11 +586,10 @@ Image(png_bytes(filmstrip({"moved 3 t pixels": to_uint8(moved.clamp(0, 1))}, sca
 # %% [markdown]
 # Beyond its border the frame is repeated. Masks and painted pixels are there for such places.
 #
-# A frame that is moved again at every step gets blurred, and after ten steps the arm would be a
-# smear. The preset `demo` has `output="scene"`: a frame is composed of sources that are not moved
-# again and again, a table and an arm, and of fresh pixels. No label says what the arm is. Here is
-# where the demo's weights (page 5) use which source, in a test clip. The frames at $t$ = 0 and 1
-# are the context:
+# A frame that is moved at every step becomes more blurred at every step. After ten steps the arm
+# would be a smear. The preset `demo` has `output="scene"`: a frame is composed of a table, an arm,
+# and fresh pixels. Table and arm are stored once and are not moved again and again. No label says
+# which pixels are the arm. We look at the demo's weights (page 5) on a test clip:
 
 # %%
 from pathlib import Path
@@ -547,8 +600,8 @@ from labkit.training import load_model
 
 trained, _ = load_model(Path("demo_run"))
 clip, its_condition = simulated_windows(1, first=SPLIT_OFFSETS["test"] + 2)
-made, weights = predicted_sources(trained, clip[:, :2], its_condition, 10)
-made, past = made[0], clip[0, :2]
+predicted, weights = predicted_sources(trained, clip[:, :2], its_condition, 10)
+predicted, past = predicted[0], clip[0, :2]
 
 total = sum(weights.values())
 print("sources:", ", ".join(sorted(weights)))
@@ -556,20 +609,18 @@ assert (total - 1).abs().max() < 1e-3  # the masks sum to 1 at each pixel
 
 # %%
 blank = torch.ones_like(past)
-rows = {"ground truth": clip[0], "predicted": torch.cat([past, made])}
+rows = {"truth": clip[0], "prediction": torch.cat([past, predicted])}
 for name, weight in weights.items():
-    rows[f"where: {name}"] = torch.cat([blank, 1 - weight[0].expand(-1, 3, -1, -1)])
+    rows[f"from: {name}"] = torch.cat([blank, 1 - weight[0].expand(-1, 3, -1, -1)])
 shown = {name: to_uint8(each.clamp(0, 1)) for name, each in rows.items()}
-Image(png_bytes(filmstrip(shown)))
+Image(png_bytes(filmstrip(shown, n_past=2, steps=(1, 2, 4, 6, 8, 11))))
 
 # %% [markdown]
-# In the lower rows a dark pixel comes from that source.
+# In the lower rows a dark pixel comes from that source. Context frames have no sources.
 
 # %%
-from labkit.evaluation import psnr
-
-repeated = past[1:].expand_as(made)
-gain = psnr(made, clip[0, 2:]).mean() - psnr(repeated, clip[0, 2:]).mean()
+repeated = past[1:].expand_as(predicted)
+gain = psnr(predicted, clip[0, 2:]).mean() - psnr(repeated, clip[0, 2:]).mean()
 print(f"{gain:.0f} dB better than repeating frame 1, on this clip")
 assert gain > 3
 
@@ -588,7 +639,7 @@ assert gain > 3
 # - Skip features from frame 0. See 3.8.
 # - A reconstruction reported as a prediction. See 3.7.
 # - $c_t$ given where $c_{t-1}$ belongs. The leak proof names it.
-# - The LSTM's state kept from one clip to the next.
+# - The LSTM's state of one clip is used at the start of the next one.
 #
 # ## More exercises
 #
