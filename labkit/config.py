@@ -39,6 +39,10 @@ class DataConfig(Checked):
     (the course's way). Validation and evaluation take the first."""
     validation_split: str = "validate"
     """the split whose predictions choose the best weights while training"""
+    hold_out: Annotated[int, Between(0, 1000000)] = 0
+    """training clips, the last ones of their split, that are not trained on: they take the place
+    of the validation split. A training on data without that split sets it to a tenth of the
+    clips"""
     action_columns: str = "dx, dy, close_gripper, lift"
     """names of the action columns; training reads them from the data set"""
     position_columns: str = "x, y, z"

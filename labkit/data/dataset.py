@@ -18,6 +18,7 @@ from torchvision.datasets import VisionDataset
 from labkit.config import Config, DataConfig
 from labkit.data.clip import Clip
 from labkit.data.folder_source import ClipFolders
+from labkit.data.layout import missing_split
 from labkit.data.pack import PackedSplit, ensure_pack, is_pack
 from labkit.errors import DataError
 
@@ -90,6 +91,7 @@ class ClipDataset(VisionDataset):
         source: Literal["auto", "folders", "pack"] = "auto",
         labels: bool = True,
         progress: bool = False,
+        numbers: slice = slice(None),
     ) -> None:
         """
         Args:
@@ -103,6 +105,7 @@ class ClipDataset(VisionDataset):
             labels: give the regions along where the clips have them. Training has no use for
                 them, and they are a quarter of the bytes to read.
             progress: show a progress bar while a pack is made.
+            numbers: which of the clips that are long enough are taken, such as slice(-8, None).
 
         Raises:
             DataError: no such data set or split, no clip as long as a window, or actions or
@@ -132,7 +135,9 @@ class ClipDataset(VisionDataset):
         sizes["action+position"] = sizes["action"] + len(self.position_columns)
         self.condition_size = sizes[condition]
         """C, the columns of the condition"""
-        self._clips = self._long_enough()
+        self._clips = self._long_enough()[numbers]
+        if not len(self._clips):
+            raise DataError(f"no clip of {split} is left to use", file=root)
         spare = self._source.lengths[self._clips] - self.n_frames + 1
         counts = spare if windows == "all" else np.ones_like(spare)
         self._ends: Int64[np.ndarray, " N"] = np.cumsum(counts)
@@ -176,10 +181,21 @@ class ClipDataset(VisionDataset):
         labels: bool = True,
         progress: bool = False,
     ) -> ClipDataset:
-        """The data set a config asks for; `windows` overrides the config's."""
+        """The data set a config asks for; `windows` overrides the config's.
+
+        With `hold_out` in the config, `train` is without the clips held out, and the validation
+        split is those clips.
+        """
+        numbers = slice(None)
+        if config.hold_out:
+            if split == "train":
+                numbers = slice(None, -config.hold_out)
+            elif split == config.validation_split:
+                split, numbers = "train", slice(-config.hold_out, None)
         return cls(
             config.root,
             split,
+            numbers=numbers,
             n_past=config.n_past,
             n_future=config.n_future,
             condition=config.condition,
@@ -290,6 +306,32 @@ class ClipDataset(VisionDataset):
             f"Split: {self.split}, {self.n_clips} clips, windows of {self.n_frames} frames\n"
             f"Condition: {self.condition}"
         )
+
+
+HELD_OUT = 0.1
+"""Share of the training clips that are held out where there is no validation split."""
+
+
+def with_validation(config: Config) -> Config:
+    """The config with clips to validate on: where the data set has no split `validate`, the last
+    tenth of the training clips is held out.
+
+    A clip is a whole recording, and neighbouring windows of a recording look alike: so clips are
+    held out, and not windows.
+
+    Raises:
+        DataError: the data set cannot be read, or there is only one training clip.
+    """
+    data = config.data
+    if data.hold_out or data.validation_split != "validate":
+        return config
+    if data.validation_split in ensure_pack(data.root).splits:
+        return config
+    count = ClipDataset.from_config(data, "train", windows="first", labels=False).n_clips
+    if count < 2:
+        raise missing_split("validate", ensure_pack(data.root).splits, data.root)
+    held_out = max(1, round(HELD_OUT * count))
+    return dataclasses.replace(config, data=dataclasses.replace(data, hold_out=held_out))
 
 
 def with_columns(config: Config) -> Config:

@@ -108,6 +108,10 @@ def train(
         if processes.is_first:
             clear_unfinished(run)
             setup.config.save(run / CONFIG)
+            held_out = setup.config.data.hold_out
+            if held_out:
+                of = f"{held_out} of the {setup.clips.n_clips + held_out} training clips"
+                say_line(f"held out to validate on: the last {of} (data.hold_out)")
             if resume and old is None:
                 say_line(f"{run} has no checkpoint to go on from: it starts from the beginning")
             name = type(setup.optimizer).__name__

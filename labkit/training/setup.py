@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from labkit.config import Config
 from labkit.cores import usable_cores
-from labkit.data.dataset import Batch, ClipDataset, with_columns
+from labkit.data.dataset import Batch, ClipDataset, with_columns, with_validation
 from labkit.data.gpu_cache import GPUCache, fits
 from labkit.data.loader import BatchLoader
 from labkit.errors import ConfigError, DataError, RunError
@@ -52,7 +52,7 @@ class TrainingSetup:
             DataError: the data set cannot be read, or lacks what the config asks for.
             ConfigError: the batch cannot be divided among the processes and parts.
         """
-        self.config, self.device = with_columns(config), device
+        self.config, self.device = with_validation(with_columns(config)), device
         config = self.config
         self.processes = processes or Processes()
         self.acceleration = acceleration or Acceleration.choose(config.training, device)

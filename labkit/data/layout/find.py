@@ -53,8 +53,9 @@ def missing_split(split: str, there_are: Iterable[str], root: Path | str) -> Dat
     hint = f"there are: {', '.join(there_are) or 'none'}"
     if split == "validate":
         hint += (
-            "; move some recordings into a folder validate, or train with "
-            "--data.validation-split train, which then chooses the weights by clips it has learnt"
+            "; move some recordings into a folder validate, or, where there is one recording, "
+            "train with --data.validation-split train: the weights are then chosen by clips that "
+            "they have learnt"
         )
     return DataError(f"no split {split!r}", file=root, hint=hint)
 
