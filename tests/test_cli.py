@@ -248,6 +248,18 @@ def test_help_texts_are_not_broken_inside_sentences(
     assert "every one of a clip, or the first alone (the course's way)." in shown
 
 
+@pytest.mark.parametrize("line", ["", "data", "data convert", "train", "import", "check"])
+def test_help_fits_the_terminal(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*line.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "(default: )" not in shown
+    assert "{None" not in shown
+
+
 def test_help_shows_no_default_beside_a_switch(capsys: pytest.CaptureFixture) -> None:
     main(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())

@@ -5,6 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import io
+import re
+import shutil
+import sys
+import textwrap
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -94,7 +100,7 @@ def read(
         raise LabkitError(_what_failed(failure), hint=hint)
 
     given = {} if defaults is None else {"default": defaults}
-    with on_parse_error(refuse):
+    with on_parse_error(refuse), _wrapped_help():
         return tyro.cli(kind, prog=program, args=list(words), registry=_HELP, **given)
 
 
@@ -137,8 +143,8 @@ def _typed(argument: Any) -> str:
 def _with_help(info: StructTypeInfo) -> StructConstructorSpec | None:
     """A dataclass whose help texts are the texts under its fields, without their line breaks.
 
-    tyro's own rule keeps the line breaks of the source. The default None is not shown: the text
-    says what happens when the option is left out.
+    tyro's own rule keeps the line breaks of the source. The defaults None and () are not shown, and
+    None is not among the choices: the text says what happens when the option is left out.
     """
     kind = info.type
     if not dataclasses.is_dataclass(kind):
@@ -154,11 +160,58 @@ def _with_help(info: StructTypeInfo) -> StructConstructorSpec | None:
             default = item.default_factory()
         default = getattr(info.default, item.name, default)
         hint = hints[item.name]
-        if default is None:
-            hint = Annotated[hint, arg(help_behavior_hint="")]
+        if default is None or default == ():
+            hint = Annotated[hint, arg(help_behavior_hint="", metavar=_choices(hint))]
         text = " ".join((texts.get(item.name) or "").split())
         fields.append(StructFieldSpec(item.name, hint, default, text or None))
     return StructConstructorSpec(kind, tuple(fields))
+
+
+def _choices(hint: Any) -> str | None:
+    """What `Literal["a", "b"] | None` offers: {a,b}. None for any other type."""
+    if not isinstance(hint, types.UnionType) and typing.get_origin(hint) is not typing.Union:
+        return None
+    offered = [each for each in typing.get_args(hint) if each is not types.NoneType]
+    if len(offered) != 1 or typing.get_origin(offered[0]) is not typing.Literal:
+        return None
+    return "{" + ",".join(map(str, typing.get_args(offered[0]))) + "}"
+
+
+@contextlib.contextmanager
+def _wrapped_help(**shorter: str) -> Iterator[None]:
+    """Breaks every line of tyro's help at the width of the terminal: tyro does so in boxes only.
+
+    Args:
+        shorter: words that stand for a longer text.
+    """
+    console = sys.stdout
+    held = _Held(console)
+    try:
+        with contextlib.redirect_stdout(held):
+            yield
+    finally:
+        width = shutil.get_terminal_size().columns
+        for line in held.getvalue().splitlines():
+            for short, text in shorter.items():
+                line = line.replace(text, short)
+            if len(re.sub(r"\x1b\[[0-9;]*m", "", line)) > width:
+                line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+            print(line)
+
+
+class _Held(io.StringIO):
+    """Holds what is printed for a console; tyro asks whether that has colours and box characters."""
+
+    def __init__(self, console: typing.TextIO | None) -> None:
+        super().__init__()
+        self._console = console
+
+    @property
+    def encoding(self) -> str | None:  # type: ignore[override]
+        return getattr(self._console, "encoding", None)
+
+    def isatty(self) -> bool:
+        return self._console is not None and self._console.isatty()
 
 
 def _print_help(program: str, group: Group) -> None:
@@ -174,7 +227,8 @@ def _print_help(program: str, group: Group) -> None:
         for name, c in group.commands.items()
     )
     about = f"{group.about}\n\n{program} COMMAND --help says more of each."
-    tyro.cli(typing.Union[listed], prog=program, description=about, args=["--help"])  # noqa: UP007
+    with _wrapped_help(COMMAND="{" + ",".join(group.commands) + "}"):
+        tyro.cli(typing.Union[listed], prog=program, description=about, args=["--help"])  # noqa: UP007
 
 
 @dataclasses.dataclass
