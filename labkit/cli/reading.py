@@ -200,7 +200,7 @@ def _wrapped_help(**shorter: str) -> Iterator[None]:
 
 
 class _Held(io.StringIO):
-    """Holds what is printed for a console; tyro asks whether that has colours and box characters."""
+    """Holds what is printed for a console; tyro asks whether it has colours and box characters."""
 
     def __init__(self, console: typing.TextIO | None) -> None:
         super().__init__()
