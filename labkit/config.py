@@ -227,6 +227,10 @@ class KLConfig(Checked):
     hybrid: Annotated[float, Between(0.0, 1.0)] = 0.0
     """share of the clips of a batch, rounded to whole ones, that learn as they will predict: z_t
     from the prior after the context (the hybrid objective, Sohn et al. 2015)"""
+    anneal_prior: bool = True
+    """scale the gradient of a learned prior by the schedule too, as the KL term does. Off: it is
+    fitted to the detached posterior at the full max_weight from the first update on, also while
+    the weight is 0, and no gradient of it reaches the encoder (`labkit.training.objective`)"""
 
 
 @dataclass(frozen=True)
@@ -328,6 +332,10 @@ class TrainingConfig(Checked):
     """clips of the validation split predicted after an epoch, to choose the best weights"""
     validate_every: Annotated[int, Between(1, 1000000)] = 1
     """epochs between two validations; the last epoch is always validated"""
+    keep: Literal["best", "last"] = "best"
+    """which validated weights are kept for use: those whose predictions have the highest PSNR, or
+    the last. PSNR of one sample prefers a blurred mean of all futures to one of them, so it
+    prefers the weights from before z came into use"""
 
 
 MACHINE_FIELDS = (
@@ -363,6 +371,11 @@ class Config(Checked):
             raise ConfigError(
                 f"kl.balance is {self.kl.balance}, but model.prior is fixed",
                 hint="set model.prior=learned, or kl.balance=0",
+            )
+        if not self.kl.anneal_prior and self.model.prior == "fixed":
+            raise ConfigError(
+                "kl.anneal_prior is off, but model.prior is fixed",
+                hint="set model.prior=learned, or kl.anneal_prior=true",
             )
         if self.data.condition == "none" and self.model.conditioning != "input":
             raise ConfigError(

@@ -39,6 +39,8 @@ class RecurrentInputs:
     """q_phi(z_t | x_{1:t}, c), (B, S, z); None draws z_t from the prior"""
     z_from_prior: Bool[Tensor, "B S"] | None = None
     """steps that draw z_t from the prior although there is a posterior; None is no step"""
+    prior_detached: bool = False
+    """let no gradient of a learned prior reach the encodings that it reads"""
     states: LSTMStates = field(default_factory=LSTMStates)
 
 
@@ -127,7 +129,8 @@ def recur(
     p, prior_state = None, None
     if networks.prior is not None:
         # p_psi(z_t | x_{0:t-1}, c), from the frames fed, as in a prediction
-        seen = torch.cat([h, c], dim=-1) if networks.config.prior_condition else h
+        read = h.detach() if inputs.prior_detached else h
+        seen = torch.cat([read, c], dim=-1) if networks.config.prior_condition else read
         p, prior_state = networks.prior(seen, inputs.states.prior)
     chosen = p if q is None else q
     if q is not None and inputs.z_from_prior is not None:

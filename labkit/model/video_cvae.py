@@ -58,6 +58,7 @@ class VideoCVAE(Networks):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
         z_from_prior: Bool[Tensor, " B"] | None = None,
+        prior_detached: bool = False,
         check_values: bool = True,
     ) -> Rollout:
         """The training rollout: z_t from the posterior of the target at every step.
@@ -76,6 +77,7 @@ class VideoCVAE(Networks):
                 prediction (the hybrid objective of Sohn et al. 2015); None is none of them.
                 Posterior and prior are computed all the same, and `Rollout.z_from_prior` says at
                 which steps the posterior was not used.
+            prior_detached: let no gradient of a learned prior reach the encodings that it reads.
             check_values: False checks the shapes of frames and condition and not their values: to
                 read values is to wait for a GPU.
         Raises:
@@ -106,6 +108,7 @@ class VideoCVAE(Networks):
             if drawn
             else skip_frame(self.config, n_past),
             z_from_prior=z_from_prior,
+            prior_detached=prior_detached,
         )
         assert outputs.posterior is not None
         assert outputs.prior is not None
@@ -308,6 +311,7 @@ class VideoCVAE(Networks):
         n_past: int,
         skip_from: int,
         z_from_prior: Bool[Tensor, "B S"] | None,
+        prior_detached: bool,
     ) -> StepOutputs:
         """Predicts x_1 .. x_S: step t is fed the true x_{t-1} or its own last prediction.
         `fed_true` stays on the CPU, where it is read."""
@@ -352,6 +356,7 @@ class VideoCVAE(Networks):
                         posterior=q[:, part],
                         targets=[each[:, part] for each in targets],
                         z_from_prior=None if z_from_prior is None else z_from_prior[:, part],
+                        prior_detached=prior_detached,
                         states=states,
                     ),
                 )

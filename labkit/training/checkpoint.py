@@ -45,7 +45,8 @@ class Progress:
     update: int = 0
     """updates done"""
     best_psnr: float = -math.inf
-    """dB of the weights in `model.safetensors`"""
+    """dB, the highest of all validations; that of the weights in `model.safetensors`, unless
+    `training.keep` is last"""
     rows: list[EpochRow] = field(default_factory=list)
     """of the finished epochs"""
     sums: dict[str, float] = field(default_factory=dict)

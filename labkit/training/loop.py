@@ -183,11 +183,11 @@ class TrainingLoop:
         if self.processes.is_first and (last or row.epoch % self.config.validate_every == 0):
             validation = validate(self.setup)
             row = validation.on(row)
-            # `not <=`: the first weights are saved even where the PSNR is NaN.
-            if not validation.psnr <= self.progress.best_psnr:
+            if self._are_kept(validation):
                 if not (self.run / CHECKPOINT).exists():
                     self._save()  # so weights are never without a checkpoint
-                self.progress.best_psnr = validation.psnr
+                if not validation.psnr <= self.progress.best_psnr:
+                    self.progress.best_psnr = validation.psnr
                 # Before the checkpoint that counts on it: a run that is killed in between
                 # computes the same weights again.
                 self._save_weights()
@@ -324,13 +324,18 @@ class TrainingLoop:
             return rows
         validation = validate(self.setup)
         rows[-1] = validation.on(rows[-1])
-        if not validation.psnr <= self.progress.best_psnr:
+        if self._are_kept(validation):
             self.progress.displace(self.run)
             self._save()
             self._save_weights()
         write_history(self.run, rows)
         self._report_epoch(rows, validation)
         return rows
+
+    def _are_kept(self, validation: Validation) -> bool:
+        """Whether the validated weights take the place of those that are kept."""
+        # `not <=`: the first weights are saved even where the PSNR is NaN.
+        return self.config.keep == "last" or not validation.psnr <= self.progress.best_psnr
 
     def _row(self) -> EpochRow:
         """The current epoch so far, as a row of the history."""

@@ -51,7 +51,7 @@ def batch_losses(
     forcing = sample_forcing(
         config.teacher_forcing, schedule["teacher_forcing_ratio"], seed, rows.total, steps
     )
-    options: dict[str, Tensor | bool] = {}
+    options: dict[str, Tensor | bool] = {"prior_detached": not config.kl.anneal_prior}
     if setup.device.type == "cuda":
         options["check_values"] = False  # to read values is to wait for the GPU
     if rows.count < rows.total:

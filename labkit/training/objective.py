@@ -13,6 +13,14 @@ For every step t = 1 .. T-1, with D = 3 * H * W values in a frame:
 the KL is summed. With a Gaussian likelihood of deviation sigma its beta is 2 sigma^2 / D, which is
 not the beta of a beta-VAE. The others are sigma-VAE (Rybkin et al. 2021): with beta = 1 they are
 the negative ELBO over D, up to a constant, and beta need not be tuned.
+
+A learned prior gets the gradient of beta * KL_t alone: none as long as beta is 0. Without
+`kl.anneal_prior` a term is added to each of the three that leaves the posterior as it is:
+
+    (beta_max - beta) * KL( sg(q_phi(z_t | x_{1:t}, c)) || p_psi(z_t | x_{0:t-1}, c) )
+
+where sg stops the gradient. Then the prior learns with beta_max throughout, and is ready when beta
+has risen. At beta = beta_max the term is 0.
 """
 
 from __future__ import annotations
@@ -70,8 +78,14 @@ def negative_elbo(
     plain, cost = weighted_kl(
         rollout.posterior, rollout.prior, kl.free_bits, kl.balance, joint, kl_mask
     )
+    weighted = kl_weight * cost
+    if not kl.anneal_prior:
+        # (beta_max - beta) KL(sg(q) || p), with the prior's share of the gradient
+        q = rollout.posterior.detach()
+        missing = (kl.balance or 1.0) * (kl.max_weight - kl_weight)
+        weighted = weighted + missing * weighted_kl(q, rollout.prior, 0.0, 0.0, joint, kl_mask)[1]
     if observation == "fixed":
-        return Objective(error + kl_weight * cost, error, plain)
+        return Objective(error + weighted, error, plain)
     if observation == "learned":
         assert rollout.log_variance is not None
         log_variance = rollout.log_variance
@@ -81,7 +95,7 @@ def negative_elbo(
         # sigma^2 for all processes.
         variance = joint(error).clamp_min(1e-8)
         likelihood = 0.5 * (error / variance + variance.log())
-    return Objective(likelihood + kl_weight * cost / targets[0, 0].numel(), error, plain)
+    return Objective(likelihood + weighted / targets[0, 0].numel(), error, plain)
 
 
 def weighted_kl(

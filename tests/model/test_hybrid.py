@@ -97,3 +97,34 @@ def test_the_share_of_a_batch_takes_z_from_the_prior(share, count, simulated, mo
     batch_losses(setup, batch, 0, schedule_at(0, config))
     (flags,) = seen
     assert count == (0 if flags is None else int(flags.sum()))
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_detached_prior_sends_no_gradient_to_the_encoder(detached, clips) -> None:
+    model, (frames, condition) = make({"prior": "learned"}), clips
+    rollout = model.rollout(
+        frames, condition, N_PAST, teacher_forced=False, prior_detached=detached
+    )
+    rollout.prior.mean.sum().backward()
+    assert any(weight.grad is not None for weight in model.prior.parameters())
+    reached = [weight.grad for weight in model.encoder.parameters()]
+    assert all(grad is None or not grad.any() for grad in reached) == detached
+
+
+@pytest.mark.parametrize("annealed", [False, True])
+def test_a_prior_that_is_not_annealed_learns_while_the_kl_waits(annealed, simulated) -> None:
+    """At a KL weight of 0: the gradient of the prior's weights is 0 where it is annealed."""
+    data = dataclasses.replace(SMOKE.data, root=simulated.as_posix(), n_future=3)
+    config = dataclasses.replace(
+        SMOKE,
+        data=data,
+        model=dataclasses.replace(SMOKE.model, prior="learned"),
+        kl=KLConfig(wait=1.0, anneal_prior=annealed),
+    )
+    setup = TrainingSetup(config, torch.device("cpu"))
+    (batch,) = setup.batches(range(1))
+    schedule = schedule_at(0, config)
+    assert schedule["kl_weight"] == 0
+    batch_losses(setup, batch, 0, schedule)["loss"].backward()
+    grads = [weight.grad for weight in setup.model.prior.parameters()]
+    assert any(grad is not None and grad.any() for grad in grads) == (not annealed)

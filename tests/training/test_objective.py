@@ -189,3 +189,30 @@ def test_the_config_reaches_the_loss(observation: str) -> None:
     assert lifted.kl.item() == plain.kl.item()
     expected = 5 if observation == "fixed" else 5 / D
     assert (lifted.loss - plain.loss).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.4, 2.0])
+@pytest.mark.parametrize("balance", [0.0, 0.8])
+def test_a_prior_that_is_not_annealed_learns_with_the_largest_weight(
+    beta: float, balance: float
+) -> None:
+    """The posterior's gradient is scaled by beta, the prior's by max_weight whatever beta is."""
+
+    def found(weight: float, kl: KLConfig) -> list[Tensor]:
+        q, p = gaussian(0, learned=True), gaussian(1, learned=True)
+        frames = torch.zeros(B, S, 3, SIDE, SIDE, dtype=torch.float64)
+        objective = negative_elbo(Rollout(frames, q, p), frames, weight, "fixed", kl)
+        leaves = [q.mean, q.log_variance, p.mean, p.log_variance]
+        return list(torch.autograd.grad(objective.loss, leaves))
+
+    kl = KLConfig(max_weight=2.0, balance=balance)
+    whole = found(2.0, kl)
+    q_mean, q_variance, p_mean, p_variance = found(
+        beta, dataclasses.replace(kl, anneal_prior=False)
+    )
+    torch.testing.assert_close(q_mean, beta / 2 * whole[0])
+    torch.testing.assert_close(q_variance, beta / 2 * whole[1])
+    torch.testing.assert_close(p_mean, whole[2])
+    torch.testing.assert_close(p_variance, whole[3])
+    assert whole[2].any()
+    assert not torch.allclose(found(0.4, kl)[2], whole[2])  # annealed, it is scaled by beta

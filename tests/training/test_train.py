@@ -121,6 +121,19 @@ def test_out_of_time_is_validated_and_undone_by_a_resume(smoke, tmp_path) -> Non
     assert load_checkpoint(run)["displaced"] is None
 
 
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_weights_kept_are_the_best_or_the_last(keep, smoke, tmp_path) -> None:
+    """The rate is so high that the second epoch is worse than the first."""
+    config = with_training(smoke, epochs=2, updates_per_epoch=2, learning_rate=0.05, keep=keep)
+    setup = TrainingSetup(config, torch.device("cpu"))
+    config.save(tmp_path / "config.json")
+    first, last = TrainingLoop(setup, tmp_path).fit()
+    assert first.validation_psnr > last.validation_psnr
+    saved = load_model(tmp_path)[0].state_dict()
+    trained = setup.validated_model.state_dict()
+    assert all(torch.equal(saved[name], trained[name]) for name in saved) == (keep == "last")
+
+
 def test_the_moving_average_is_what_is_validated_and_saved(smoke, tmp_path) -> None:
     """By hand: average <- d average + (1 - d) weights after each update but the first, which sets
     the average to the weights."""

@@ -26,6 +26,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "LSTM": {"model.predictor": "lstm", "model.predictor_layers": 2},
     "LSTM, batch norm": {"model.predictor": "lstm", "model.predictor_norm": "batch"},
     "learned prior, balanced": LEARNED | {"kl.balance": 0.8},
+    "learned prior, not annealed": LEARNED | {"kl.anneal_prior": False},
+    "the last weights kept": {"training.keep": "last"},
     "latent maps": LEVELS,
     "latent maps, learned prior": LEVELS | LEARNED,
     "skips of the last context frame": {"model.skip": "last_context"},
