@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+from nbformat.sign import NotebookNotary
 from PIL import Image
 
 from labkit.doctor import find_chromium
@@ -43,6 +45,8 @@ class Lab:
     url: str
     folder: Path
     """what it serves; a test writes its files here"""
+    data: Path
+    """its JUPYTER_DATA_DIR, which has the signatures of trusted notebooks"""
 
     def save_notebook(self, name: str, cells: Sequence[tuple[str, dict | None]]) -> str:
         """Writes a notebook as it lies in a repository: executed elsewhere, saved with outputs.
@@ -75,6 +79,18 @@ class Lab:
         # A workspace of its own: JupyterLab would open the notebooks of earlier tests again.
         return f"{self.url}/lab/workspaces/{Path(name).stem}/tree/{name}"
 
+    def save_trusted(self, file: Path) -> str:
+        """Copies an executed notebook and trusts it, as `jupyter trust` does: scripts in its saved
+        outputs run.
+
+        Returns:
+            the address that opens it.
+        """
+        notebook = nbformat.read(file, as_version=4)
+        NotebookNotary(data_dir=str(self.data)).sign(notebook)
+        (self.folder / file.name).write_text(nbformat.writes(notebook), encoding="utf-8")
+        return f"{self.url}/lab/workspaces/{file.stem}/tree/{file.name}"
+
     def run_cell(self, page, number: int, wanted: str) -> None:
         """Runs a cell and waits for what it shows; if that is a traceback, the test says so.
 
@@ -101,11 +117,16 @@ class Lab:
 
     def set_theme(self, name: str) -> None:
         """Pages opened from now on have that theme, such as "JupyterLab Dark"."""
-        self._set("themes", {"theme": name})
+        self._set("apputils-extension:themes", {"theme": name})
 
     def keep_quiet(self) -> None:
         """No question whether news should be fetched."""
-        self._set("notification", {"fetchNews": "false", "checkForUpdates": False})
+        quiet = {"fetchNews": "false", "checkForUpdates": False}
+        self._set("apputils-extension:notification", quiet)
+
+    def show_every_cell(self) -> None:
+        """Cells outside of the window are part of the page, too."""
+        self._set("notebook-extension:tracker", {"windowingMode": "none"})
 
     def stop_kernels(self) -> None:
         """Ends every kernel through the REST API, as the menu would."""
@@ -119,7 +140,7 @@ class Lab:
             self._ask(f"api/sessions/{session['id']}", "DELETE")
 
     def _set(self, plugin: str, settings: dict) -> None:
-        path = f"lab/api/settings/@jupyterlab/apputils-extension:{plugin}"
+        path = f"lab/api/settings/@jupyterlab/{plugin}"
         self._ask(path, "PUT", {"raw": json.dumps(settings)})
 
     def _ask(self, path: str, method: str = "GET", body: dict | None = None):
@@ -166,6 +187,7 @@ def running_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     chromium_file()
     home = tmp_path_factory.mktemp("jupyter")
     folder = tmp_path_factory.mktemp("notebooks")
+    (home / "data").mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -195,7 +217,7 @@ def running_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_for(url, server, log)
-        running = Lab(url, folder)
+        running = Lab(url, folder, home / "data")
         running.keep_quiet()
         yield running
     finally:
