@@ -13,6 +13,7 @@ from labkit.cli.course_commands import CheckExercises, Handout
 from labkit.cli.data_commands import Check, Convert, Download, Pack, Simulate
 from labkit.cli.evaluate_command import Evaluate
 from labkit.cli.evaluation_commands import Control, Prove
+from labkit.cli.grade_command import Grade
 from labkit.cli.import_command import Import
 from labkit.cli.reading import Group, find, read
 from labkit.cli.submit_command import Submit
@@ -47,6 +48,7 @@ LABKIT = Group(
         "handout": Handout,
         "check": CheckExercises,
         "submit": Submit,
+        "grade": Grade,
         "doctor": Doctor,
     },
 )
