@@ -53,21 +53,21 @@ def missing_of(
     """
     texts = {} if report is None else report.parts()
     found: list[Missing] = []
+
+    def add(part: Part, lacking: Iterable[str]) -> None:
+        if what := "; ".join(lacking):
+            found.append(Missing(part.points, str(part.title), what))
+
     for part in (part for section in rules.report for part in section.parts):
-        lacking: Iterable[str] = _of(part, texts, runs)
+        lacking = list(_of(part, texts, runs))
         if report is None and "text" in part.needs:
-            lacking = ["there is no report", *list(lacking)[1:]]
-        found += [Missing(part.points, _titled(part), what) for what in lacking]
+            lacking[0] = "there is no report"
+        add(part, lacking)
     for part in rules.demo:
-        found += [Missing(part.points, _titled(part), what) for what in _of_demo(part, runs)]
+        add(part, _of_demo(part, runs))
     for part in rules.extras:  # nobody has to do an extra
         if own_words(texts.get(part.key, ""), part):
-            later = [need for need in part.needs if need != "text"]
-            found += [
-                Missing(part.points, _titled(part), what)
-                for need in later
-                for what in _CHECKS[need](part, texts.get(part.key, ""), runs)
-            ]
+            add(part, _of(part, texts, runs))
     for each in exercises:
         if not each.passed:
             name = f"exercise {each.exercise} of {each.notebook}"
@@ -85,17 +85,13 @@ def missing_of(
     return sorted(found, key=lambda each: -each.points)
 
 
-def _titled(part: Part) -> str:
-    return str(part.title)
-
-
 def _of(part: Part, texts: dict[str, str], runs: Sequence[StudentRun]) -> Iterator[str]:
     """What a part of the report lacks."""
     text = texts.get(part.key)
     if text is None and "text" in part.needs:
         yield f"the report has no such part: put <!-- part: {part.key} --> below its heading"
         text = ""
-        needs = [need for need in part.needs if need not in ("text", "derivation")]
+        needs = [need for need in part.needs if need != "text"]
     else:
         needs = list(part.needs)
     for need in needs:
@@ -127,7 +123,7 @@ def _text(part: Part, text: str, runs: Sequence[StudentRun]) -> Iterator[str]:
 
 
 def _derivation(part: Part, text: str, runs: Sequence[StudentRun]) -> Iterator[str]:
-    if not has_formula(text):
+    if not has_formula(text) and own_words(text, part):
         yield "it has no equation; LaTeX stands between dollar signs"
 
 

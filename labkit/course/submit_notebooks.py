@@ -184,14 +184,27 @@ class _Client(NotebookClient):
 
 
 def _make_stable(notebook: NotebookNode) -> None:
-    """Numbers in place of the random names of widgets, in the order in which they are shown."""
+    """Takes out what differs from one execution to the next: names of widgets are numbered in the
+    order in which they are shown; addresses in memory, and the number of the kernel's process in
+    the names of cells, are left out."""
     names: dict[str, str] = {}
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            view = output.get("data", {}).get(WIDGET_VIEW)
+            data = output.get("data", {})
+            view = data.get(WIDGET_VIEW)
             if isinstance(view, dict) and "model_id" in view:
                 number = f"{len(names):032x}"
                 view["model_id"] = names.setdefault(str(view["model_id"]), number)
+            for place, name in ((output, "text"), (output, "evalue"), (data, "text/plain")):
+                if isinstance(place.get(name), str):
+                    place[name] = _stable(place[name])
+            if "traceback" in output:
+                output["traceback"] = [_stable(line) for line in output["traceback"]]
+
+
+def _stable(text: str) -> str:
+    text = re.sub(r"\bipykernel_\d+([/\\])\d+\.py", r"ipykernel\1cell.py", text)
+    return re.sub(r"\b0x[0-9a-fA-F]{6,16}\b", "0x...", text)
 
 
 def _place(notebook: NotebookNode) -> int:
