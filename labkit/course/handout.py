@@ -209,7 +209,8 @@ def _write_texts(fresh: Path, rules: Rules, rules_file: Path | None, language: s
     rows = [(section.title, section.points) for section in rules.report]
     rows += [(part.title, part.points) for part in (*rules.demo, *rules.extras)]
     table = "\n".join(f"| {title.in_(language)} | {points:g} |" for title, points in rows)
-    readme = README[language].format(title=rules.title.in_(language), table=table)
+    title = rules.title.in_(language)
+    readme = README[language].format(title=title, table=table, protocol=rules.protocol)
     (student / "README.md").write_text(readme, encoding="utf-8")
     (student / "report.md").write_text(report_template(rules, language), encoding="utf-8")
     version = importlib.metadata.version("labkit")

@@ -35,10 +35,17 @@ The last but one line checks that the version is the right one.
    `labkit.course.progress()`.
 3. Train your models: `labkit train course --data.root DATA --out runs/cyclical`, and
    `labkit train course --kl.schedule monotonic --data.root DATA --out runs/monotonic`.
-4. Evaluate each run: `labkit evaluate runs/cyclical --protocol course`, and `labkit prove
-   runs/cyclical` for the certificate that no future frame is read.
-5. Write the report: `report.md`.
-6. Hand in the report, the notebooks and the folders of your runs as your teacher says.
+4. Evaluate each run: `labkit evaluate runs/cyclical --protocol {protocol}`.
+5. Write the report: `report.md`. Write your own words; figures, tables and GIFs of your runs are
+   put in by the next step.
+6. Make the zip to hand in:
+
+   ```sh
+   labkit submit --student-id YOUR_ID --name "YOUR NAME" --run runs/cyclical runs/monotonic
+   ```
+
+   It executes your notebooks from the start and runs the leak proof on your runs. Then it lists
+   what is missing and how many points that can cost. With `--check-only` it writes no zip.
 
 ## Points
 
@@ -69,10 +76,16 @@ jupyter lab
    `labkit.course.progress()`。
 3. 訓練模型:`labkit train course --data.root DATA --out runs/cyclical`,以及
    `labkit train course --kl.schedule monotonic --data.root DATA --out runs/monotonic`。
-4. 評估每次訓練:`labkit evaluate runs/cyclical --protocol course`,並執行
-   `labkit prove runs/cyclical`,以證明模型沒有讀取未來的畫面。
-5. 撰寫報告:`report.md`。
-6. 依教師的指示繳交報告、notebook 與各次訓練的資料夾。
+4. 評估每次訓練:`labkit evaluate runs/cyclical --protocol {protocol}`。
+5. 撰寫報告:`report.md`。請以自己的文字作答;各次訓練的圖、表與 GIF 由下一步加入。
+6. 產生要繳交的 zip:
+
+   ```sh
+   labkit submit --student-id 學號 --name "姓名" --run runs/cyclical runs/monotonic
+   ```
+
+   此指令會從頭執行您的 notebook,並檢驗各次訓練是否讀取未來的畫面,最後列出缺少的項目與可能損失的分數。
+   加上 `--check-only` 則不寫入 zip。
 
 ## 配分
 
