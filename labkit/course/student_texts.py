@@ -84,8 +84,8 @@ jupyter lab
    labkit submit --student-id 學號 --name "姓名" --run runs/cyclical runs/monotonic
    ```
 
-   此指令會從頭執行您的 notebook,並檢驗各次訓練是否讀取未來的畫面,最後列出缺少的項目與可能損失的分數。
-   加上 `--check-only` 則不寫入 zip。
+   此指令會從頭執行您的 notebook,並檢驗各次訓練是否讀取未來的畫面,最後列出缺少的項目與
+   可能損失的分數。加上 `--check-only` 則不寫入 zip。
 
 ## 配分
 
