@@ -432,7 +432,6 @@ assert min(gaps[name] for name in list(gaps)[:3]) > 1
 # Only $q(Z \mid X, C)$ closes the gap. A derivation must use the same $q$ from the first line to
 # the last. The course's sample code does not give $C$ to the posterior network. This is allowed,
 # but the bound is then less tight.
-
 #
 # ## 1.7 A gradient through a draw
 #

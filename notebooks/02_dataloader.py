@@ -514,7 +514,6 @@ temporary.cleanup()
 #    (`labkit.evaluation.psnr`)
 # 4. Fit a line: the reached move as a function of the asked one. Do it separately for raised and
 #    lowered grippers.
-
 #
 # ## Links
 #

@@ -25,8 +25,9 @@ labkit.lab_setup()
 # %% [markdown]
 # ## 5.1 The protocol comes first
 #
-# Published PSNR of one model differ by several dB with the protocol: how many frames are given and
-# predicted, how many samples, how the PSNR is averaged. So the protocol is stored with every score.
+# The PSNR of one model differs by several dB between protocols. A protocol says how many frames are
+# given and predicted, how many samples are drawn, and how the PSNR is averaged. So it is stored
+# with every score.
 
 # %%
 import textwrap
@@ -57,28 +58,30 @@ assert stored.mean("psnr").low > stored.mean("psnr", "repeat_last").high
 # overlap.
 #
 # **Disclosed: measured positions.** The condition of a predicted step contains the end-effector
-# position that the robot *measured* at the frame before. At test time on a robot this is known only
-# after the step. The coursework gives it, so the score above uses it. With positions that are added
-# up from the actions, from the last context frame on, the same model reaches:
+# position that the robot *measured* at the frame before. A robot that plans ahead does not know it
+# yet. The coursework gives it, so the score above uses it. Without it, positions are added up from
+# the actions, from the last context frame on. The same model then reaches:
 
 # %%
 measured, added = (stored.mean("psnr", name) for name in ("prediction", "integrated_positions"))
-print(f"measured positions  {measured.value:.1f} dB")
-print(f"added up            {added.value:.1f} dB")
-print(f"difference          {measured.value - added.value:.1f} dB")
-assert measured.value > added.value
+cost = stored.resamples.mean(
+    (stored.psnr["prediction"] - stored.psnr["integrated_positions"]).mean(axis=1)
+)
+for name, mean in (("measured", measured), ("added up", added), ("difference", cost)):
+    print(f"{name:<11} {mean.value:4.1f} dB [{mean.low:.1f}, {mean.high:.1f}]")
+assert cost.low > 0
 assert added.value > stored.mean("psnr", "repeat_last").value
 
 # %% [markdown]
-# Report both. The function is `labkit.evaluation.positions.integrated`, and exercise 1 of
-# [06_drive_the_arm](06_drive_the_arm.ipynb) is to write it.
+# Report both. The function is `labkit.evaluation.positions.integrated`. You write it yourself in
+# exercise 1 of [06_drive_the_arm](06_drive_the_arm.ipynb).
 #
-# ## 5.2 PSNR, written out
+# ## 5.2 PSNR as code
 #
 # $$\mathrm{PSNR} = -10 \log_{10} \text{MSE} \quad \text{for pixels in } [0, 1]$$
 #
 # The protocol `frame` takes the MSE of a frame over all pixels and channels. The protocol `course`
-# takes one PSNR of each channel, and then the mean of the three.
+# takes the PSNR of each channel, and then the mean of the three.
 #
 # **Exercise 1.** Write both: frames are (B, T, 3, H, W), the result is (B, T). The PSNR of two
 # equal frames (or channels) would be infinite; count it as 100 dB.
@@ -122,8 +125,8 @@ check_test_psnr(test_psnr)
 # %% [markdown]
 # ## 5.3 Mistake: the last batch only, and equal frames
 #
-# A loop that computes the PSNR in each batch and returns the value after the loop returns that of
-# the last batch. And without a limit one pair of equal frames makes the mean infinite.
+# Two mistakes. The first loop computes the PSNR of each batch, but returns only the last one. The
+# second function has no limit: one pair of equal frames makes the mean infinite.
 
 
 # %%
@@ -149,9 +152,9 @@ for check, mistaken in ((check_test_psnr, last_batch_only), (check_psnr, without
 # %% [markdown]
 # ## 5.4 `--protocol course`, and what it means for the grade
 #
-# `labkit evaluate RUN --protocol course` scores as the coursework does. The stored evaluation holds
-# this PSNR too. The grades are for the course's test clips; these clips are simulated, so the grade
-# below is only what the number would mean.
+# `labkit evaluate RUN --protocol course` scores as the coursework does. The stored evaluation has
+# this PSNR too. The grades are for the course's test clips. Our clips are simulated, so this run
+# has no grade. We only look up what its number would mean.
 
 # %%
 from labkit.evaluation.protocol import GRADES, grade
@@ -159,14 +162,14 @@ from labkit.evaluation.protocol import GRADES, grade
 for bound, share in GRADES:
     print(f"at least {bound:.0f} dB: {share} %")
 of_channels = stored.scores["channel_psnr"]["prediction"].mean()
-print(f"this run: {of_channels:.2f} dB, that would be {grade(of_channels)} %")
+print(f"this run: {of_channels:.2f} dB; on the course's clips this would be {grade(of_channels)} %")
 assert (grade(25.0), grade(24.99), grade(19.9)) == (100, 90, 0)
 
 # %% [markdown]
 # ## 5.5 New clips, chosen by a rule
 #
-# Eight clips of the test split, simulated here. Which of them are shown decides what a reader
-# thinks of a model. So the choice follows a rule: the best, the median and the worst clip by PSNR.
+# We simulate eight clips of the test split. A report must not show only the clips that look good.
+# So the choice follows a rule: the best, the median and the worst clip by PSNR.
 
 # %%
 import dataclasses
@@ -205,10 +208,12 @@ for name, number in chosen.items():
     whole = torch.cat([frames[number, :n_past], predicted[number]])
     rows[f"{name}: truth"] = to_uint8(frames[number], clip=True)
     rows[f"{name}: prediction"] = to_uint8(whole, clip=True)
-Image(png_bytes(filmstrip(rows, scale=2, n_past=n_past)))
+Image(png_bytes(filmstrip(rows, n_past=n_past, steps=(1, 2, 4, 6, 8, 11))))
 
 # %% [markdown]
-# The worst clip as a GIF:
+# In all three the arm goes where it should. Objects that the arm has passed become blurred or stay
+# where they were. The worst clip as a GIF:
+
 
 # %%
 animation({name.removeprefix("worst: "): rows[name] for name in list(rows)[-2:]}, n_past=n_past)
@@ -237,9 +242,9 @@ assert by_region["moved"].psnr() < by_region["rest"].psnr()
 # %% [markdown]
 # ## 5.7 Why a blur is optimal
 #
-# An object is pushed, and how far it slides is not known. A bar is at one of five places with equal
-# probability. Three predictions: the bar at the middle place, no bar, and the mean of the five
-# pictures.
+# An object is pushed, and nobody knows how far it slides. As a model of this, a bar is at one of
+# five places with equal probability. We compare three predictions: the bar at the middle place, no
+# bar, and the mean of the five pictures.
 
 # %%
 import matplotlib.pyplot as plt
@@ -262,13 +267,43 @@ assert mse["one place"] > mse["no bar"]
 
 # %% [markdown]
 # The mean has the lowest error: a faint, wide bar that no future contains. A sharp bar at the wrong
-# place is worse than no bar. A model that is trained by a squared error therefore blurs what it
-# does not know.
+# place is worse than no bar. So a model that is trained by a squared error blurs what it does not
+# know. The same holds for a real object that is moved by some pixels, sharp or blurred:
+
+# %%
+from torch.nn.functional import avg_pool2d
+
+shifts = range(9)
+scene = frames[chosen["median"], -1:]  # (1, 3, 64, 64)
+soft = avg_pool2d(scene, 5, stride=1, padding=2, count_include_pad=False)
+error_of = {"sharp": [], "blurred": []}
+for shift in shifts:
+    moved = scene.roll(shift, dims=-1)
+    for name, guess in (("sharp", scene), ("blurred", soft)):
+        error_of[name].append((guess - moved).square().mean().item())
+
+plt.figure(figsize=(6, 2.6))
+for (name, errors), marker in zip(error_of.items(), "os", strict=True):
+    plt.plot(shifts, errors, marker + "-", label=name)
+plt.xlabel("the truth is moved by so many pixels")
+plt.ylabel("MSE")
+plt.legend()
+plt.show()
+
+# %% [markdown]
+# The sharp picture is better only if it is nearly at the right place.
+
+# %%
+better = [shift for shift in shifts if error_of["blurred"][shift] < error_of["sharp"][shift]]
+print(f"the blurred picture has the lower error at shifts of {better} pixels")
+assert error_of["sharp"][0] == 0
+assert better == list(range(better[0], 9))
 #
 # ## 5.8 Mistake: a reconstruction reported as a prediction
 #
-# `prove` changes future frames, which must not change a prediction. Its certificate has three maps:
-# which frames, which conditions and which predictions each predicted frame depends on.
+# `prove` changes future frames. A prediction must then stay the same. The certificate has three
+# maps. They show on which frames, on which conditions and on which earlier predictions each
+# predicted frame depends.
 
 # %%
 from labkit.data.dataset import Batch
@@ -282,9 +317,11 @@ assert not honest.findings
 Image(certificate_png(honest))
 
 # %% [markdown]
-# Each column is a predicted frame. Frames: only the two context rows are filled. Conditions: the
-# triangle up to the frame before. Now a rollout whose $z$ comes from the posterior, on the small
-# model of page 3:
+# Each column is a predicted frame; a filled field is an influence. In the first map only the two
+# context frames have one. In the second map the conditions up to $c_{t-1}$ have one. In the third
+# map each prediction has one on all later predictions: it is fed back.
+#
+# Now a rollout whose $z$ comes from the posterior, on the small model of page 3:
 
 # %%
 from labkit.course.small_model import small_course_model
@@ -304,24 +341,50 @@ for found in dishonest.findings:
 assert dishonest.findings
 
 # %% [markdown]
-# ## 5.9 Compare two runs
+# ## 5.9 Compare runs
 #
-# The runs of page 4 with teacher forcing at 1 and at 0, on the same 64 test clips. The difference
-# is taken clip by clip.
+# We compare three runs of page 4, with the teacher-forcing ratio at 1, decayed, and at 0. All are
+# evaluated on the same 64 test clips, so the difference is taken clip by clip. `labkit compare`
+# does the same in a terminal.
 
 # %%
-always, never = (
-    Evaluation.load(Path("small_runs") / name / "evaluation.json")
-    for name in ("actions_always", "actions_never")
+from labkit.experiments.comparison import compared
+from labkit.experiments.evaluated_run import read_evaluated_run
+
+folders = {"ratio 1": "actions_always", "decayed": "actions_cyclical", "ratio 0": "actions_never"}
+comparison = compared(
+    {name: [read_evaluated_run(Path("small_runs") / f)] for name, f in folders.items()}
 )
-assert (always.clip_ids == never.clip_ids).all()
-difference = (never.psnr["prior_mean"] - always.psnr["prior_mean"]).mean(axis=1)
-apart = always.resamples.mean(difference)
-print(f"ratio 0 minus ratio 1: {apart.value:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}] dB")
+for name in folders:
+    mean = comparison.mean(name).interval
+    print(f"{name:<8} PSNR {mean.value:.1f} dB [{mean.low:.1f}, {mean.high:.1f}]")
+
+# %%
+for pair in comparison.pairs:
+    difference, p = pair.differences["psnr"].interval, pair.adjusted["psnr"]
+    interval = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
+    print(f"{pair.first} minus {pair.second}: {difference.value:+.2f} dB {interval}, p = {p:.1f}")
+    assert difference.low < 0 < difference.high
+    assert not pair.is_significant()
 
 # %% [markdown]
-# If the interval contains 0, these clips do not decide between the two. And it says nothing of
+# The p values are corrected for the number of pairs (Holm's method). Every interval contains 0, so
+# on these clips no difference is significant. The intervals are over clips. They say nothing about
 # other *trainings*: for that, several seeds are needed (`labkit experiment`).
+#
+# ## 5.10 Check and hand in
+#
+# Save the notebooks. Then, in a terminal in their folder:
+#
+# ```
+# labkit check                                       says which exercises pass
+# labkit evaluate runs/course --protocol course      the figures by the coursework's protocol
+# labkit prove runs/course                           the certificate of 5.8
+# labkit submit --student-id ID --name NAME --run runs/course
+# ```
+#
+# The last command makes one zip file of notebooks, run and report, and lists what is missing. The
+# end of [06_drive_the_arm](06_drive_the_arm.ipynb) has all steps in order.
 #
 # ## Summary
 #
@@ -329,14 +392,14 @@ print(f"ratio 0 minus ratio 1: {apart.value:+.2f} [{apart.low:+.2f}, {apart.high
 # 2. All batches count, each frame once; equal frames count as 100 dB.
 # 3. Measured positions at predicted steps help; report the score without them too.
 # 4. Under a squared error the best guess is a mean, which is a blur.
-# 5. A prediction reads the context and earlier conditions alone; a proof shows it.
+# 5. A prediction reads only the context and earlier conditions; `prove` shows it.
 #
 # ## What can go wrong
 #
 # - The PSNR of the last batch. See 5.3.
 # - A reconstruction reported as a prediction. See 5.8.
 # - Clips that were chosen because they look good. See 5.5.
-# - The best of many samples: then the truth has chosen the sample.
+# - The best of many samples is reported as one sample. It was chosen by looking at the truth.
 # - $c_t$ given where $c_{t-1}$ belongs: the model knows where the arm has arrived.
 #
 # ## More exercises
