@@ -36,8 +36,8 @@ labkit.lab_setup()
 # q_\phi(z_{t,i} \mid x_{1:t}) \,\|\, p(z_{t,i})\right)}_{\text{sum over latent dimensions}}$$
 #
 # averaged over time steps and clips. This is `observation="fixed"`, as in the course's sample code.
-# A $\beta$ without these reductions has no meaning: with a sum in place of a mean the same training
-# is written with another number.
+# A $\beta$ without these reductions has no meaning. If a mean is replaced by a sum, the same
+# training has another $\beta$.
 
 # %%
 import math
@@ -74,9 +74,10 @@ for (name, loss), number in zip(losses.items(), (1, D, latent_size), strict=True
 #
 # ## 4.2 Mistake: a $\beta$ that is copied from another code
 #
-# Page 1, section 1.9, shows what $\beta$ says about the noise of a pixel: $\sigma = \sqrt{\beta D /
-# 2}$, where pixels lie in [0, 1]. Turned around, the $\beta$ that fits a model with a given error
-# is $\beta = 2\,\text{MSE} / D$. This is the calibrated $\beta$ (Rybkin et al. 2021).
+# Page 1, section 1.12, shows what $\beta$ says about the noise of a pixel:
+# $\sigma = \sqrt{\beta D / 2}$, for pixels in [0, 1]. We solve this for $\beta$, with $\sigma^2$
+# equal to the error of the model: $\beta = 2\,\text{MSE} / D$. This is the calibrated $\beta$
+# (Rybkin et al. 2021).
 
 
 # %%
@@ -95,23 +96,23 @@ for weight in (1.0, 1e-4, 1e-6, calibrated_beta(24.5)):
 
 # %% [markdown]
 # Pixels lie in [0, 1], so a $\sigma$ above 0.5 says that a frame is all noise. The weight
-# $\beta = 10^{-4}$ of SVG's code, with this page's reductions, means $\sigma = 0.78$. At 24.5 dB
-# the fitting weight is $6 \cdot 10^{-7}$. The coursework's maximum is 1.
+# $\beta = 10^{-4}$ of SVG's code means $\sigma = 0.78$ with this page's reductions. At 24.5 dB the
+# calibrated weight is $6 \cdot 10^{-7}$. The coursework's maximum is 1.
 
 # %%
 assert abs(sigma_of(1e-4) - 0.78) < 0.01
 assert abs(calibrated_beta(24.5) - 5.8e-7) < 1e-8
 assert math.isclose(sigma_of(calibrated_beta(24.5)), 10 ** (-24.5 / 20))
-psnr_that_fits = -10 * math.log10(sigma_of(1e-4) ** 2)
-print(f"beta 1e-4 fits a model with a PSNR of {psnr_that_fits:.0f} dB")
-assert psnr_that_fits < 5
+psnr_of_1e4 = -10 * math.log10(sigma_of(1e-4) ** 2)
+print(f"beta 1e-4 is calibrated for a model with a PSNR of {psnr_of_1e4:.0f} dB")
+assert psnr_of_1e4 < 5
 
 # %% [markdown]
 # ## 4.3 Mistake: cross entropy in place of the squared error
 #
-# Cross entropy compares *distributions*. `cross_entropy(prediction, frame)` takes the three colour
-# channels of a pixel for the scores of three classes. It gives a number, and the number falls in
-# training, so nothing crashes. We start at a grey frame and let gradient descent lower each loss.
+# Cross entropy compares *distributions*. `cross_entropy(prediction, frame)` treats the three colour
+# channels of a pixel as the scores of three classes. It returns a number, and the number falls in
+# training, so nothing crashes. We start at a grey frame and lower each loss by gradient descent.
 
 # %%
 from torch.nn import functional
@@ -150,8 +151,8 @@ Image(png_bytes(filmstrip(rows, scale=3)))
 # %%
 for criterion, guess in results.items():
     name, at_truth, at_end = criterion.__name__, criterion(truth, truth), criterion(guess, truth)
-    far = squared_error(guess, truth).item()
-    print(f"{name:<14} at the truth {at_truth:5.2f}, after descent {at_end:5.2f}, MSE {far:.2f}")
+    mse = squared_error(guess, truth).item()
+    print(f"{name:<14} at the truth {at_truth:5.2f}, after descent {at_end:5.2f}, MSE {mse:.2f}")
 assert squared_error(truth, truth) == 0
 assert cross_entropy(truth, truth) > 0.5
 assert cross_entropy(results[cross_entropy], truth) < cross_entropy(truth, truth)
@@ -160,9 +161,9 @@ assert squared_error(results[cross_entropy], truth) > 0.01
 assert torch.isclose(cross_entropy(truth + 0.2, truth), cross_entropy(truth, truth))
 
 # %% [markdown]
-# The cross entropy of a frame with itself is not 0, and its minimum is another picture. Scores that
-# are all larger by the same number mean the same classes, so this loss does not see how bright a
-# pixel is. (The last line: a frame that is brighter by 0.2 has the same loss.)
+# The cross entropy of a frame with itself is not 0, and its minimum is another picture. If all
+# three scores of a pixel grow by the same number, the classes do not change. So this loss does not
+# see how bright a pixel is: in the last line a frame that is brighter by 0.2 has the same loss.
 #
 # ## 4.4 One training step
 #
@@ -175,11 +176,12 @@ assert torch.isclose(cross_entropy(truth + 0.2, truth), cross_entropy(truth, tru
 def training_step(model, optimizer, batch, beta, forced):
     """One update of the weights; returns the loss."""
     ### BEGIN SOLUTION
-    made = model.rollout(batch.frames, batch.condition, 2, teacher_forced=forced)
-    error = (made.frames - batch.frames[:, 1:]).square().mean()
-    q, p = made.posterior, made.prior
-    far = (torch.exp(q.log_variance) + (q.mean - p.mean) ** 2) / torch.exp(p.log_variance)
-    kl = 0.5 * (p.log_variance - q.log_variance + far - 1).sum(dim=-1).mean()
+    rollout = model.rollout(batch.frames, batch.condition, 2, teacher_forced=forced)
+    error = (rollout.frames - batch.frames[:, 1:]).square().mean()
+    q, p = rollout.posterior, rollout.prior
+    squared = torch.exp(q.log_variance) + (q.mean - p.mean) ** 2
+    each = 0.5 * (p.log_variance - q.log_variance + squared / torch.exp(p.log_variance) - 1)
+    kl = each.sum(dim=-1).mean()
     loss = error + beta * kl
     optimizer.zero_grad()
     loss.backward()
@@ -200,10 +202,10 @@ def step_with(error_of, kl_of, clear=True):
     """A training step with another error, another KL, or without zero_grad."""
 
     def step(model, optimizer, batch, beta, forced):
-        made = model.rollout(batch.frames, batch.condition, 2, teacher_forced=forced)
-        q = made.posterior
+        rollout = model.rollout(batch.frames, batch.condition, 2, teacher_forced=forced)
+        q = rollout.posterior
         each = 0.5 * (q.log_variance.exp() + q.mean**2 - 1 - q.log_variance)
-        loss = error_of(made.frames, batch.frames[:, 1:]) + beta * kl_of(each)
+        loss = error_of(rollout.frames, batch.frames[:, 1:]) + beta * kl_of(each)
         if clear:
             optimizer.zero_grad()
         loss.backward()
@@ -236,9 +238,10 @@ for mistaken in (
 # %% [markdown]
 # ## 4.5 Schedule one: KL annealing
 #
-# The KL weight starts at 0, where nothing hinders $z$ from being used, and rises. **Monotonic**
-# annealing (Bowman et al. 2016) rises once. **Cyclical** annealing (Fu et al. 2019) starts again
-# several times. A cycle rises for 1/ratio of its length and then stays at its maximum.
+# The KL weight starts at 0 and rises. At 0 the loss has no KL term, so the model can use $z$ at no
+# cost. In **monotonic** annealing (Bowman et al. 2016) the weight rises once. In **cyclical**
+# annealing (Fu et al. 2019) it starts again several times. In each cycle it rises during the first
+# 1/ratio of the cycle's length. Then it stays at its maximum.
 #
 # **Exercise 2.** Write the weight, in [0, 1]. `epoch` counts from 0 to `epochs - 1`. `kind` is
 # "constant" (1 at every epoch), "monotonic" (one cycle over all epochs) or "cyclical". A cycle has
@@ -262,8 +265,9 @@ def kl_weight(epoch, epochs, kind, cycles, ratio):
 check_kl_weight(kl_weight)
 
 # %% [markdown]
-# By hand, for the course's 300 epochs, 3 cycles, ratio 2: a cycle takes 100 epochs and its ramp 50.
-# Epoch 25 is half of the way up, epoch 99 is at the top, and epoch 100 is at 0 again.
+# We compute some values by hand, for the course's 300 epochs, 3 cycles and ratio 2. A cycle takes
+# 100 epochs and its ramp 50. At epoch 25 the weight is 0.5, at epoch 99 it is 1, and at epoch 100
+# it is 0 again.
 
 # %%
 for epoch, expected in ((25, 0.5), (50, 1.0), (99, 1.0), (100, 0.0), (125, 0.5)):
@@ -274,10 +278,11 @@ for epoch, expected in ((25, 0.5), (50, 1.0), (99, 1.0), (100, 0.0), (125, 0.5))
 # %% [markdown]
 # ## 4.6 Schedule two: teacher forcing, and a mistake in it
 #
-# The **teacher-forcing ratio** is the probability that a batch is fed true frames after the
-# context. At 1 every step has a sharp input, and the encoder can process all frames at once. (The
-# LSTM cannot: its steps are computed one after another in any case.) But the test has no true
-# frames. So the ratio falls in training (scheduled sampling, Bengio et al. 2015).
+# The **teacher-forcing ratio** is the probability that true frames are fed after the context. It is
+# drawn once for each batch. At ratio 1 every step has a sharp input, and the encoder can process
+# all frames at once. (The LSTM cannot: each of its steps needs the state of the step before.) But
+# in the test there are no true frames. So the ratio falls during training (scheduled sampling,
+# Bengio et al. 2015).
 #
 # **Exercise 3.** Write the ratio: `start` up to epoch `decay_start`, then `step` less with each
 # epoch, never below `bound`.
@@ -295,8 +300,8 @@ def teacher_forcing_ratio(epoch, start, step, decay_start, bound):
 check_teacher_forcing_ratio(teacher_forcing_ratio)
 
 # %% [markdown]
-# A common form lowers a stored number while it is at or above its bound. The last lowering then
-# ends *below* the bound:
+# A common version stores the ratio and lowers it while it is at or above its bound. The last step
+# then ends *below* the bound:
 
 
 # %%
@@ -310,7 +315,7 @@ def lowered_while_above(epoch, start, step, decay_start, bound):
 
 ratios_with_mistake = [lowered_while_above(epoch, 1.0, 0.3, 2, 0.05) for epoch in range(9)]
 right = [teacher_forcing_ratio(epoch, 1.0, 0.3, 2, 0.05) for epoch in range(9)]
-print("mistaken", " ".join(f"{ratio:5.2f}" for ratio in ratios_with_mistake))
+print("mistake ", " ".join(f"{ratio:5.2f}" for ratio in ratios_with_mistake))
 print("right   ", " ".join(f"{ratio:5.2f}" for ratio in right))
 assert min(ratios_with_mistake) < 0 < 0.05 == min(right)
 
@@ -322,8 +327,8 @@ except CheckFailed as failure:
     print(failure.hint)
 
 # %% [markdown]
-# The mistaken ratio is even negative here, so it is no probability. The package's own schedules
-# give the same numbers as the two exercises:
+# With the mistake the ratio is negative, so it is no probability. The package's own schedules give
+# the same numbers as the two exercises:
 
 # %%
 import numpy as np
@@ -364,8 +369,8 @@ source = inspect.getsource(reference.train)
 print(source[source.index("    # Data order") :])
 
 # %% [markdown]
-# Now one update by hand, on eight simulated clips. The preset `smoke` is made for seconds, not for
-# results. First the schedules and the draws of update 0:
+# Now one update by hand, on eight simulated clips. The preset `smoke` trains for seconds. It is for
+# tests, not for results. First the schedules and the draws of update 0:
 
 # %%
 import dataclasses
@@ -466,10 +471,10 @@ for row in rows:
 print("run:", *sorted(file.name for file in Path("run").iterdir() if file.is_file()))
 
 # %% [markdown]
-# `config.json` holds what was asked for, and `history.csv` what happened in each epoch.
-# `model.safetensors` holds the weights with the best PSNR on the validation clips. `checkpoint.pt`
-# holds everything that is needed to go on. A training that is stopped, here by a time limit, and
-# resumed, ends with the same weights:
+# `config.json` has the settings, and `history.csv` has one row for each epoch. `model.safetensors`
+# has the weights with the best PSNR on the validation clips. `checkpoint.pt` has everything that is
+# needed to continue. The next training is stopped by a time limit and then resumed. It ends with
+# the same weights:
 
 # %%
 train(config, "stopped", minutes=1e-9, progress=False, device="cpu")
@@ -482,11 +487,11 @@ os.chdir(notebooks)
 temporary.cleanup()
 
 # %% [markdown]
-# ## 4.8 Posterior collapse: made, seen, named
+# ## 4.8 Posterior collapse: cause it, see it, name it
 #
 # The latent is needed where the future is not known. So this section leaves out the condition
-# (`data.condition=none`, the task of SVG): the motion of the arm itself is unknown then. Two
-# trainings of 80 updates differ in $\beta$ alone.
+# (`data.condition=none`, the task of SVG). The motion of the arm itself is then unknown. We train
+# twice for 80 updates. Only $\beta$ differs.
 
 # %%
 frames, _ = simulated_windows(32, first=10)
@@ -502,8 +507,8 @@ def trained(beta, updates=80):
     adam = torch.optim.Adam(model.parameters(), lr=0.002)
     for _ in range(updates):
         chosen = frames[torch.randperm(len(frames))[:8]]
-        made = model.rollout(chosen, chosen.new_empty(8, 12, 0), 2, teacher_forced=True)
-        objective = negative_elbo(made, chosen[:, 1:], beta)
+        rollout = model.rollout(chosen, chosen.new_empty(8, 12, 0), 2, teacher_forced=True)
+        objective = negative_elbo(rollout, chosen[:, 1:], beta)
         adam.zero_grad()
         objective.loss.backward()
         adam.step()
@@ -527,9 +532,13 @@ plt.show()
 
 # %% [markdown]
 # With $\beta = 1$ the KL falls towards 0: the posterior becomes the prior. Three numbers say
-# whether $z$ is used: the KL; the **active units**, whose posterior mean changes with the data
-# (variance above 0.01, Burda et al. 2016); and the **posterior gain**, the PSNR with $z$ from the
-# posterior minus the PSNR with $z$ from the prior.
+# whether $z$ is used:
+#
+# - the KL, in nats per step;
+# - the number of **active units**: latent dimensions whose posterior mean changes with the data
+#   (variance above 0.01, Burda et al. 2016);
+# - the **posterior gain**: the PSNR with $z$ from the posterior minus the PSNR with $z$ from the
+#   prior.
 
 # %%
 from labkit.training.validation import examine
@@ -537,8 +546,8 @@ from labkit.training.validation import examine
 use = {beta: examine(model, test, 2, seed=1, examples=1)[0] for beta, model in models.items()}
 for beta, found in use.items():
     gain = "above 0.3 dB" if found.posterior_gain > 0.3 else "below 0.1 dB"
-    active = "some" if found.active_units else "no"
-    print(f"beta {beta:g}: {active} active units, gain {gain}, collapsed: {found.collapsed}")
+    active = "1 or more" if found.active_units else "0"
+    print(f"beta {beta:g}: active units: {active}, gain {gain}, collapsed: {found.collapsed}")
 assert use[1.0].collapsed
 assert use[1.0].active_units == 0
 assert abs(use[1.0].posterior_gain) < 0.1
@@ -546,7 +555,8 @@ assert not use[0.0].collapsed
 assert use[0.0].posterior_gain > 0.3
 
 # %% [markdown]
-# The second model has a **collapsed posterior**. Its samples are all alike:
+# The second model has a **collapsed posterior**. All its samples are nearly equal:
+
 
 # %%
 deviation = {}
@@ -568,10 +578,10 @@ assert deviation[0.0] > 1 > deviation[1.0]
 #
 # ## 4.9 Monotonic, cyclical, or no annealing
 #
-# The folder `small_runs/` has the histories of nine trainings: the small model of 4.8, 300 updates
-# each, one seed. `small_runs/README.md` has the commands. The maximum of the KL weight is
-# $3 \cdot 10^{-6}$, which fits the error that this model reaches (4.2). One more run has the
-# coursework's maximum of 1. First the task without a condition.
+# The folder `small_runs/` has the histories of nine trainings. Each has the small model of 4.8, 300
+# updates and one seed. `small_runs/README.md` has the commands. The maximum of the KL weight is
+# $3 \cdot 10^{-6}$. This is about the calibrated weight of the error that this model reaches (4.2).
+# One run has the coursework's maximum of 1. First the task without a condition.
 
 # %%
 from labkit.training import read_history
@@ -582,27 +592,43 @@ history = {folder.name: read_history(folder) for folder in sorted(stored_runs.gl
 
 
 # %%
-def curves(names):
-    """KL, PSNR, and the two schedules of some runs, one column for each run."""
-    _, axes = plt.subplots(3, len(names), figsize=(9, 6), sharex=True, sharey="row")
-    for column, name in zip(axes.T, names, strict=True):
-        h = history[name]
-        valid = ~np.isnan(h["validation_psnr"])
-        column[0].plot(h["epoch"], h["kl"], label="KL, nats per step")
-        column[1].plot(h["epoch"][valid], h["validation_psnr"][valid], label="PSNR, dB: prior")
-        posterior = h["validation_psnr"] + h["posterior_gain"]
-        column[1].plot(h["epoch"][valid], posterior[valid], "--", label="posterior")
-        column[2].plot(h["epoch"], h["kl_weight"] / h["kl_weight"].max(), label="weight / maximum")
-        column[2].plot(h["epoch"], h["teacher_forcing_ratio"], "--", label="forcing ratio")
-        column[2].set_xlabel("epoch")
-        column[0].set_title(name.replace("_", " "), fontsize=7)
-    for row in axes:
-        row[0].legend(fontsize=7)
+from labkit.views import style
+
+
+def draw_run(axes, h):
+    """One run's history on three axes: KL, PSNR, and the two schedules."""
+    validated = ~np.isnan(h["validation_psnr"])  # not every epoch has a validation
+    epoch, prior = h["epoch"][validated], h["validation_psnr"][validated]
+    posterior = prior + h["posterior_gain"][validated]
+    weight = h["kl_weight"] / h["kl_weight"].max()
+    forcing = h["teacher_forcing_ratio"]
+    axes[0].plot(h["epoch"], h["kl"], color=style.PURPLE, label="KL")
+    axes[1].plot(epoch, prior, color=style.BLUE, label="z from the prior")
+    axes[1].plot(epoch, posterior, "--", color=style.GREEN, label="z from the posterior")
+    axes[2].plot(h["epoch"], weight, color=style.VERMILION, label="KL weight / its maximum")
+    axes[2].plot(h["epoch"], forcing, "--", color=style.SKY, label="teacher-forcing ratio")
+
+
+# %%
+def curves(runs):
+    """One column for each run, named by its key."""
+    size = {"figsize": (9, 6), "sharex": True, "sharey": "row", "layout": "constrained"}
+    figure, axes = plt.subplots(3, len(runs), **size)
+    for column, (name, h) in zip(axes.T, runs.items(), strict=True):
+        draw_run(column, h)
+        column[0].set_title(name)
+        column[-1].set_xlabel("epoch")
+    for axis, label in zip(axes[:, 0], ("KL, nats per step", "PSNR, dB", "schedule"), strict=True):
+        axis.set_ylabel(label)
+    handles = [line for axis in axes[:, 0] for line in axis.get_lines()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     plt.show()
 
 
 # %%
-curves([*(f"no_condition_{kind}" for kind in kinds), "no_condition_cyclical_weight_1"])
+without_condition = {kind: history[f"no_condition_{kind}"] for kind in kinds}
+without_condition["cyclical, maximum 1"] = history["no_condition_cyclical_weight_1"]
+curves(without_condition)
 
 
 # %%
@@ -616,14 +642,14 @@ print(f"{'':<32}KL, nats   PSNR, dB   active   posterior gain, dB")
 for name in history:
     if name.startswith("no_condition"):
         kl, psnr_db, active, gain = last_of(name)
-        print(f"{name:<32}{kl:8.1f}{psnr_db:11.1f}{active:9.0f}{gain:21.1f}")
+        print(f"{name:<32}{kl:8.1f}{psnr_db:11.1f}{active:9.0f}{gain:z21.1f}")
 
 # %% [markdown]
-# With the fitting maximum all three schedules end with a used latent: the posterior, which sees its
-# target, is more than 3 dB better than a sample from the prior. Their samples are within 0.5 dB of
-# each other. With the maximum of 1 the posterior has collapsed, although its schedule is cyclical.
-# Here the **size** of the weight decides whether $z$ is used, and the form of its schedule does
-# not.
+# With the small maximum all three trainings end with a used latent. The posterior, which sees its
+# target, is more than 3 dB better than a sample from the prior. The samples of the three are within
+# 0.5 dB of each other. With the maximum of 1 the posterior has collapsed, although the schedule is
+# cyclical. In these four trainings the **size** of the weight makes the difference, not the form of
+# the schedule.
 
 # %%
 ends = {kind: last_of(f"no_condition_{kind}") for kind in kinds}
@@ -636,8 +662,8 @@ assert active == 0
 assert abs(gain) < 0.1
 
 # %% [markdown]
-# Do restarts bring a collapsed latent back? In the run with the maximum of 1 the KL falls in the
-# first ramp. The weight is 0 again at epochs 11 and 21:
+# Can a restart bring back a collapsed latent? In the run with the maximum of 1 the KL falls during
+# the first ramp. The weight is 0 again at epochs 11 and 21:
 
 # %%
 h = history["no_condition_cyclical_weight_1"]
@@ -650,12 +676,12 @@ assert h["kl"][0] > 10
 assert h["kl"][10:].max() < 0.5
 
 # %% [markdown]
-# They do not, in this run. The decoder has learned to ignore $z$, so ten updates without a KL term
-# give the posterior no reason to move.
+# In this run it cannot. The decoder has learned to ignore $z$. The error then hardly depends on
+# $z$, so ten updates without a KL term do not move the posterior.
 #
-# The PSNR of *one sample* does not reward a used latent: the sample of a used $z$ is one of many
-# possible futures, and a collapsed model gives their mean, a blur. (Page 5 says why a blur has the
-# highest PSNR.) A report should therefore give the posterior gain beside the PSNR.
+# The PSNR of *one sample* does not reward a used latent. The sample of a used $z$ is one of many
+# possible futures. A collapsed model predicts their mean, which is blurred. (Page 5 explains why a
+# blur has the highest PSNR.) A report should therefore give the posterior gain beside the PSNR.
 
 # %%
 print(f"best used latent {max(samples_db):.1f} dB, collapsed {psnr_at_1:.1f} dB")
@@ -665,7 +691,7 @@ assert psnr_at_1 > max(samples_db)
 # Now the coursework's task, with actions and positions:
 
 # %%
-curves([f"actions_{kind}" for kind in kinds])
+curves({kind: history[f"actions_{kind}"] for kind in kinds})
 
 # %%
 with_actions = {kind: last_of(f"actions_{kind}") for kind in kinds}
@@ -676,15 +702,16 @@ print(f"the three PSNR differ by {spread:.1f} dB")
 assert spread < 0.5
 
 # %% [markdown]
-# Again the schedule changes little. These are one seed and 300 updates. `labkit experiment
-# annealing` asks the question with several seeds, and gives intervals; `docs/annealing/` has an
-# answer for the preset `demo`.
+# Again the schedule changes little. But these are single trainings, with one seed and 300 updates
+# each. They show what can happen, not which schedule is better. For that, `labkit experiment
+# annealing` trains each schedule with several seeds and gives intervals. `docs/annealing/` has its
+# result for an earlier demo.
 #
 # ## 4.10 Teacher forcing at 1, decayed, at 0
 #
 # Three of the runs with actions differ in the teacher-forcing ratio alone: always 1; from 1 to 0 in
-# 10 epochs; always 0. All are tested alike, free-running, on 64 test clips. The curves are of $z$
-# at the prior's mean, so that the noise of samples does not hide the difference.
+# 10 epochs; always 0. All are tested in the same way, free-running, on 64 test clips. $z$ is the
+# mean of the prior, so that the noise of samples does not hide the difference.
 
 # %%
 from labkit.evaluation import Evaluation
@@ -714,22 +741,27 @@ always = first.scores["psnr"]["prior_mean"]
 drop = {}
 for name, evaluation in evaluations.items():
     psnr_of_clips = evaluation.scores["psnr"]["prior_mean"]
-    apart = first.resamples.mean((psnr_of_clips - always).mean(axis=1))
+    difference = first.resamples.mean((psnr_of_clips - always).mean(axis=1))
     per_step = psnr_of_clips.mean(axis=0)
     drop[name] = per_step[0] - per_step[-1]
-    print(
-        f"{name:<8} t = 2: {per_step[0]:.1f} dB, t = 11: {per_step[-1]:.1f} dB, "
-        f"minus ratio 1: {apart.value:+.2f} [{apart.low:+.2f}, {apart.high:+.2f}] dB"
-    )
+    print(f"{name:<8} t = 2: {per_step[0]:.1f} dB, t = 11: {per_step[-1]:.1f} dB", end="")
+    if name != "ratio 1":
+        interval = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
+        print(f", minus ratio 1, all steps: {difference.value:+.2f} {interval}", end="")
+        assert difference.low < 0 < difference.high
+    print()
 assert drop["ratio 1"] > drop["decayed"] + 0.3
 assert drop["ratio 1"] > drop["ratio 0"] + 0.3
 
 # %% [markdown]
-# With ratio 1 the first step is the best of the three, and the curve falls most: by more than 0.3
-# dB more than the others. This is **exposure bias**. The model has learned from sharp, true frames
-# alone, and in the test it is fed its own. The last column says whether the mean over all steps
-# differs: where its interval contains 0, these runs do not decide it. (The weights are those of the
-# epoch with the best PSNR on the validation clips. One seed.)
+# With ratio 1 the first step is the best of the three. From the first to the last step the curve
+# falls more than 0.3 dB more than the other two. This is **exposure bias**. The model has learned
+# from sharp, true frames alone, and in the test it is fed its own predictions.
+#
+# The last column compares the means over all steps. Both intervals contain 0: on average over the
+# steps, these clips show no difference. The intervals are over clips. They say nothing about other
+# seeds: each curve is one training. (The weights are those of the epoch with the best PSNR on the
+# validation clips.)
 
 # %%
 first_step = {
@@ -759,8 +791,8 @@ assert max(first_step, key=first_step.get) == "ratio 1"
 # labkit compare runs/cyclical runs/monotonic
 # ```
 #
-# `course` is the sample code's setting: 300 epochs of 600 updates with a large network. It needs a
-# GPU. To compare two schedules, change the schedule alone.
+# `course` has the settings of the sample code: 300 epochs of 600 updates with a large network. It
+# needs a GPU. To compare two schedules, change only the schedule.
 #
 # ## Summary
 #
@@ -768,11 +800,11 @@ assert max(first_step, key=first_step.get) == "ratio 1"
 # 2. One update: forward, objective, backward, clip, step, moving average.
 # 3. Both schedules are functions of the epoch; the ratio never falls below its bound.
 # 4. A collapsed posterior has a KL near 0, no active unit and no posterior gain.
-# 5. Teacher forcing makes the first steps good, and lets errors grow in the later ones.
+# 5. Teacher forcing helps the first steps. Later the errors grow: exposure bias.
 #
 # ## What can go wrong
 #
-# - A $\beta$ that is copied from a code with other reductions. See 4.2.
+# - A $\beta$ that is copied from code with other reductions. See 4.2.
 # - Cross entropy as "mse". See 4.3.
 # - A forgotten `zero_grad`. See 4.4.
 # - A teacher-forcing ratio below its bound. See 4.6.
@@ -782,7 +814,7 @@ assert max(first_step, key=first_step.get) == "ratio 1"
 #
 # 4. In 4.8, let $\beta$ be $3 \cdot 10^{-6}$. Is $z$ used? At which $\beta$ does it collapse?
 # 5. In 4.8, start with `posterior_log_variance_start=0`. How many updates does $z$ need now?
-# 6. Write the loss so that a nat below 2 costs nothing (free bits, `kl.free_bits`).
+# 6. Write the loss so that the first 2 nats of KL cost nothing (free bits, `kl.free_bits`).
 #
 # ## Links
 #
