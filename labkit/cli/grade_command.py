@@ -48,7 +48,7 @@ class Grade:
     workers: Annotated[int | None, arg(metavar="N")] = None
     """submissions graded at once, each by one thread; one per core if left out"""
     minutes: Annotated[float, arg(metavar="M")] = 60
-    """time limit of one submission"""
+    """time limit of one submission; as much again where its exercises are run"""
     gigabytes: Annotated[float, arg(metavar="GB")] = 8
     """limit of one submission's memory; not on a GPU"""
     device: Device = None

@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 import labkit
+from labkit.course.grade_exercises import instructors_tree
 from labkit.course.grade_pages import feedback_page, index_page
 from labkit.course.grade_processes import Limits, grade_all
 from labkit.course.grade_run import TestData
@@ -77,7 +78,7 @@ def grade(
         rules_file: the course's rules; None: the coursework's.
         language: of the feedback pages, en or zh-TW.
         workers: submissions graded at once, each by one thread.
-        minutes: time limit of one submission.
+        minutes: time limit of one submission, and as much again for its exercises.
         gigabytes: limit of its memory.
         notebooks: folder of the notebooks with solutions, for comparison.
         run_exercises: run the students' notebooks by nbgrader's autograde. This is no sandbox.
@@ -99,8 +100,6 @@ def grade(
     handed = handed_out(notebooks, rules)
     tree = None
     if run_exercises:
-        from labkit.course.grade_exercises import instructors_tree
-
         tree = instructors_tree(out / "nbgrader", notebooks, rules_file)
     made_for = {
         "labkit": labkit.__version__,
@@ -116,7 +115,7 @@ def grade(
     left = [task for task in tasks if not _is_done(task)]
     with tqdm(total=len(tasks), disable=not progress, unit="zip", desc="grading") as bar:
         bar.update(len(tasks) - len(left))
-        limits = Limits(60 * minutes, gigabytes)
+        limits = Limits(60 * minutes * (2 if run_exercises else 1), gigabytes)
         grade_all(left, rules, limits, workers, lambda task: bar.update())
     results = sorted((_stored(task) for task in tasks), key=lambda each: each.file.casefold())
     times = {task.file: task.zip.stat().st_mtime for task in tasks}

@@ -74,9 +74,9 @@ def _read(opened: SubmittedZip, file: str, name: str, handed: HandedOut) -> Note
                     f"{name}: the code of {grade_id} is the instructor's solution, but for "
                     "comments and layout."
                 )
-        elif mark.get("grade") and given is not None:
-            if code_digest(source) != given.checks.get(grade_id, code_digest(source)):
-                result.findings.append(f"{name}: the check cell {grade_id} was changed.")
+        elif mark.get("grade") and given is not None and grade_id in given.checks:
+            changed = code_digest(source) != given.checks[grade_id]
+            result.findings += [f"{name}: the check cell {grade_id} was changed."] * changed
     if given is not None:
         there = {shown(str(exercise_mark(cell).get("grade_id"))) for cell in cells}
         gone = [grade_id for grade_id in given.checks if grade_id not in there]

@@ -12,7 +12,7 @@ import jinja2
 
 import labkit.views
 from labkit.course.grade_run import RunResult
-from labkit.course.grade_submission import PSNR, Graded
+from labkit.course.grade_submission import PSNR, Graded, decibels
 from labkit.course.rules import Rules
 from labkit.views.report import data_uri
 
@@ -115,7 +115,7 @@ def feedback_page(result: Graded, rules: Rules, language: str = "en") -> str:
     if not result.problem:
         grade = words["none"]
         if best is not None and share is not None:
-            points, psnr = of * share / 100, _db(best.measured)
+            points, psnr = of * share / 100, decibels(best.measured)
             grade = words["counts"].format(
                 run=best.name, psnr=psnr, share=share, of=of, points=points
             )
@@ -175,8 +175,8 @@ def _entry(
         "problem": result.problem,
         "findings": result.findings,
         "notes": result.notes,
-        "psnr": _db(best.measured if best else None),
-        "claimed": _db(best.claimed if best else None),
+        "psnr": decibels(best.measured if best else None),
+        "claimed": decibels(best.claimed if best else None),
         "share": "" if share is None else f"{share:g} %",
         "runs": [_run(run, "not measured") for run in result.runs],
         "pictures": _pictures(result, best),
@@ -197,10 +197,10 @@ def _run(run: RunResult, unmeasured: str) -> dict[str, Any]:
     low, high = run.interval or (None, None)
     return {
         "name": run.name,
-        "measured": _db(run.measured) or unmeasured,
-        "claimed": _db(run.claimed),
+        "measured": decibels(run.measured) or unmeasured,
+        "claimed": decibels(run.claimed),
         "interval": f"{low:.2f} to {high:.2f}" if low is not None else "",
-        "repeat": _db(run.repeat_last),
+        "repeat": decibels(run.repeat_last),
         "proof": run.proof,
         "clean": run.clean,
         "convention": run.convention,
@@ -224,11 +224,6 @@ def _pictures(result: Graded, best: RunResult | None) -> list[dict[str, str]]:
 
 def _uri(data: str, kind: str) -> str:
     return data_uri(base64.b64decode(data), kind)
-
-
-def _db(value: float | None) -> str:
-    """Two digits, cut off: 24.999 dB is no 25."""
-    return "" if value is None else f"{int(value * 100) / 100:.2f}"
 
 
 def _template(name: str) -> jinja2.Template:

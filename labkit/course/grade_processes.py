@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from labkit.course.grade_submission import Graded, Task, begun, grade_submission
+from labkit.course.process_tree import end_with_children
 from labkit.course.rules import Rules
 from labkit.files import write_whole
 
@@ -91,9 +91,7 @@ def _start(task: Task, limits: Limits) -> BaseProcess:
 def _end(process: BaseProcess) -> None:
     """Ends a process and those that it started."""
     if process.is_alive() and process.pid is not None:
-        with contextlib.suppress(OSError):
-            if hasattr(os, "killpg") and os.getpgid(process.pid) == process.pid:
-                os.killpg(process.pid, signal.SIGKILL)
+        end_with_children(process.pid)
         process.kill()
     process.join()
 
@@ -159,6 +157,4 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    if hasattr(os, "killpg"):
-        os.killpg(os.getpgrp(), signal.SIGKILL)  # with the kernels that were started
-    os._exit(1)
+    end_with_children(os.getpid())

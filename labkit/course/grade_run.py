@@ -219,7 +219,7 @@ def _measure(
     result.protocol = evaluation.protocol
     posterior = float(evaluation.mean("psnr", "posterior").value)
     same = stated.get("clips_sha256") == clips_digest(evaluation.clip_ids)
-    result.findings += _about_the_claim(result.claimed, result.measured, posterior, same)
+    result.findings += about_the_claim(result.claimed, result.measured, posterior, same)
     _prove(model, dataset, data.device, result)
     rows = {name: frames[0] for name, frames in evaluation.examples.items() if name != "posterior"}
     return Pictures(
@@ -242,7 +242,7 @@ def _prove(model: VideoCVAE, dataset: ClipDataset, device: str, result: RunResul
         result.findings.append(f"The leak proof, run again on the weights: {proof.headline}.")
 
 
-def _about_the_claim(
+def about_the_claim(
     claimed: float | None, measured: float, posterior: float, same: bool
 ) -> list[str]:
     """Whether the claimed figure is that of the weights."""

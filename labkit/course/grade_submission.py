@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import labkit
+from labkit.course.grade_exercises import Exercise, autograde
 from labkit.course.grade_missing import Lack, SubmittedReport, missing_of
 from labkit.course.grade_notebooks import NotebookResult, read_notebooks
 from labkit.course.grade_run import RunResult, TestData, grade_run
@@ -33,16 +35,6 @@ WORDS_TO_COMPARE = 120
 """letters of a part of the report from which on equal texts are no accident"""
 PSNR = "psnr"
 """key of the demo's part that the table of grades is for"""
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """Points of one exercise."""
-
-    name: str
-    points: float
-    """as many as it has"""
-    reached: float
 
 
 @dataclass
@@ -232,6 +224,11 @@ def who_of(file: str, rules: Rules) -> tuple[str, str] | None:
     return None
 
 
+def decibels(value: float | None) -> str:
+    """A PSNR with two digits, cut off: 24.999 dB is below 25. "" for None."""
+    return "" if value is None else f"{math.floor(round(100 * value, 6)) / 100:.2f}"
+
+
 def _sentence(error: LabkitError) -> str:
     return error.what if error.hint is None else f"{error.what} ({error.hint})"
 
@@ -341,8 +338,6 @@ def _about_notebooks(
 def _run_exercises(
     result: Graded, opened: SubmittedZip, notebooks: Sequence[NotebookResult], task: Task
 ) -> None:
-    from labkit.course.grade_exercises import autograde
-
     assert task.exercises is not None
     names = [book.name for book in notebooks if not book.problem]
     result.exercises, said = autograde(opened, names, task.exercises, task.exercise_seconds)

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from labkit.course.grade_submission import PSNR, Graded
+from labkit.course.grade_submission import PSNR, Graded, decibels
 from labkit.course.rules import Rules
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -44,8 +44,8 @@ def _row(result: Graded, counts: bool, rules: Rules, of_report: int) -> list[obj
     row: list[object] = [result.student_id, result.name, result.file]
     row += ["yes" if counts else "no", result.problem]
     low, high = (best and best.interval) or (None, None)
-    row += [best and best.name, _db(best and best.measured), _db(low), _db(high)]
-    row += [_db(best and best.claimed), best and best.proof, best and best.convention, share]
+    row += [best and best.name, decibels(best and best.measured), decibels(low), decibels(high)]
+    row += [decibels(best and best.claimed), best and best.proof, best and best.convention, share]
     row += [None] * of_report
     row += [
         part.points * share / 100 if part.key == PSNR and share is not None else None
@@ -60,13 +60,6 @@ def _row(result: Graded, counts: bool, rules: Rules, of_report: int) -> list[obj
     row += [sum(lost.values()), "; ".join(each.text(rules) for each in result.missing)]
     row.append(" ".join(result.findings))
     return row
-
-
-def _db(value: float | None) -> str | None:
-    """Two digits, cut off: 24.999 dB is no 25."""
-    if value is None:
-        return None
-    return f"{int(value * 100) / 100:.2f}"
 
 
 def _cell(value: object) -> object:
