@@ -7,6 +7,7 @@ import importlib.util
 import math
 import runpy
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -199,3 +200,55 @@ def test_the_pilot_is_driven(capsys) -> None:
     main.__globals__.update(PRESSES=3, THREADS=1)
     main()
     assert "a press: " in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def gpu_check() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gpu_check", FOLDER / "gpu_check.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_gpu_check_names_what_is_missing(gpu_check, monkeypatch, capsys) -> None:
+    assert gpu_check.missing() == []
+    version = gpu_check.metadata.version
+
+    def elsewhere(name: str) -> str:
+        if name == "tyro":
+            raise gpu_check.metadata.PackageNotFoundError
+        return "0.1" if name == "pymunk" else version(name)
+
+    monkeypatch.setattr(gpu_check.metadata, "version", elsewhere)
+    assert [each.split(">")[0] for each in gpu_check.missing()] == ["pymunk", "tyro"]
+    assert gpu_check.main() == 2
+    said = capsys.readouterr().err
+    assert "python -m pip install 'pymunk" in said
+    assert "python -m pip download --dest wheels 'pymunk" in said
+
+
+def test_a_part_of_the_gpu_check_that_takes_too_long_is_ended(gpu_check, tmp_path) -> None:
+    """With the processes that it started."""
+    late = tmp_path / "late"
+    grandchild = f"import time, pathlib; time.sleep(2); pathlib.Path({str(late)!r}).touch()"
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
+    outcome, seconds = gpu_check.ended([sys.executable, "-c", child], 0.5)
+    assert outcome == "not done after 0.5 s"
+    assert seconds < 2
+    time.sleep(2.5)
+    assert not late.exists()
+    assert gpu_check.ended([sys.executable, "-c", "raise SystemExit(3)"], 60)[0] == "exit code 3"
+
+
+def test_a_skipped_gpu_test_has_not_passed(gpu_check, tmp_path) -> None:
+    report = tmp_path / "report.xml"
+    report.write_text(
+        "<testsuites><testsuite><testcase name='a' time='0.5'/><testcase name='b' time='1'>"
+        "<skipped/></testcase><testcase name='c' time='2'><failure/></testcase></testsuite>"
+        "</testsuites>"
+    )
+    assert gpu_check.rows_of(report) == [
+        ("a", "passed", 0.5),
+        ("b", "skipped", 1),
+        ("c", "failure", 2),
+    ]

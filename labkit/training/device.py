@@ -96,10 +96,19 @@ class Acceleration:
 
     def kernels(self) -> contextlib.AbstractContextManager[None]:
         """A context for the whole training: on a GPU cuDNN measures its kernels once and uses the
-        fastest."""
+        fastest. Whether fp32 convolutions may be TF32 stays as it is."""
         if self.device.type != "cuda":
             return contextlib.nullcontext()
-        return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False)
+        cudnn = torch.backends.cudnn
+        tf32 = cudnn.allow_tf32
+        return cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=tf32)
+
+    def begin_update(self) -> None:
+        """Says that an update begins, and that no output of the one before is needed any more. CUDA
+        graphs then use their memory again. An update calls the same graphs several times, once a
+        step, before its backward pass: without this they cannot know where it begins."""
+        if self.graphs:
+            torch.compiler.cudagraph_mark_step_begin()
 
     @property
     def metrics_interval(self) -> int:

@@ -268,6 +268,7 @@ class TrainingLoop:
             TrainingError: one of them is not finite.
         """
         self.setup.optimizer.zero_grad(set_to_none=True)
+        self.setup.acceleration.begin_update()
         parts = range(self.config.accumulation_steps)
         return torch.stack([self._backward(batch, schedule, part) for part in parts]).sum(0)
 

@@ -14,6 +14,7 @@ from labkit.errors import TrainingError
 from labkit.training import load_model, train
 from labkit.training.device import Acceleration, has_fast_bf16, why_not_compile
 from labkit.training.distributed import Processes
+from labkit.training.loop import TrainingLoop
 from labkit.training.loss_step import batch_losses
 from labkit.training.setup import TrainingSetup
 from labkit.training.step_metrics import StepMetrics
@@ -173,3 +174,25 @@ def test_figures_that_are_read_late_are_the_same_and_a_nan_is_still_named(tmp_pa
 def test_figures_are_read_late_on_other_devices_than_a_cpu() -> None:
     assert Acceleration(CPU).metrics_interval == 1
     assert Acceleration(torch.device("cuda")).metrics_interval > 1
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_cuda_graphs_hear_of_every_update_once(smoke: Config, graphs, monkeypatch, tmp_path):
+    """However many parts it has, and for no validation."""
+    begun: list[int] = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
+    chosen = dataclasses.replace(Acceleration.choose(smoke.training, CPU), graphs=graphs)
+    config = changed(smoke, "training", accumulation_steps=2, batch_size=2)
+    TrainingLoop(TrainingSetup(config, CPU, acceleration=chosen), tmp_path / "run").fit()
+    updates = config.training.epochs * config.training.updates_per_epoch
+    assert len(begun) == (updates if graphs else 0)
+
+
+def test_training_leaves_the_choice_of_tf32_as_it_is() -> None:
+    cudnn = torch.backends.cudnn
+    for allowed in (True, False):
+        with cudnn.flags(enabled=True, allow_tf32=allowed):
+            with Acceleration(torch.device("cuda")).kernels():
+                assert cudnn.allow_tf32 == allowed
+                assert cudnn.benchmark
+            assert cudnn.allow_tf32 == allowed
