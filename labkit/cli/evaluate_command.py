@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from labkit.cli.options import Device, Threads, require_run, use, wrapped
+from labkit.cli.options import Device, Threads, require_run, terminal_width, use, wrapped
 from labkit.cli.reading import Flag
 
 
@@ -82,7 +82,7 @@ class Evaluate:
         )
         print(wrapped(f"{evaluation.protocol[0].upper()}{evaluation.protocol[1:]}."))
         for table in tables_of(evaluation, steps=["psnr"]):
-            print(f"\n{as_text(table)}")
+            print(f"\n{as_text(table, terminal_width())}")
         for sentence in sentences(evaluation):
             print(f"\n{wrapped(sentence)}")
         print(f"\nLook at {evaluation.report}")

@@ -81,3 +81,8 @@ def wrapped(text: str) -> str:
     """Sentences in lines that fit the terminal, of at most 100 characters."""
     width = min(100, shutil.get_terminal_size((100, 24)).columns)
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def terminal_width() -> int | None:
+    """Characters in a line of the terminal; None where the output is no terminal."""
+    return shutil.get_terminal_size((0, 24)).columns or None

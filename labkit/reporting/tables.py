@@ -62,15 +62,44 @@ def label(evaluation: Evaluation, predictor: str) -> str:
     return label_of(predictor)
 
 
-def as_text(table: Table) -> str:
-    """A table in aligned columns of plain text, its caption above."""
+def as_text(table: Table, width: int | None = None) -> str:
+    """A table in aligned columns of plain text, its caption above.
+
+    Args:
+        table: to show.
+        width: of the terminal. Columns for which there is no room follow in blocks below, each with
+            the names of the rows; None is no limit.
+    """
     rows = [table.head, *([row.label, *row.cells] for row in table.rows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = textwrap.wrap(table.caption, 100)
-    for first, *cells in rows:
-        right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        lines.append("  ".join(["  " + first.ljust(widths[0]), *right]).rstrip())
-    return "\n".join(lines)
+    names, *columns = zip(*rows, strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    room = max(map(len, names))
+    lines = textwrap.wrap(table.caption, min(100, width or 100))
+    if width is None or 2 + room + sum(2 + each for each in widths) <= width:
+        return "\n".join([*lines, *_block(names, columns, room)])
+    room = min(room, width // 3)
+    blocks: list[list[Sequence[str]]] = []
+    left = 0
+    for column, needed in zip(columns, widths, strict=True):
+        if not blocks or left < 2 + needed:
+            blocks.append([])
+            left = width - 2 - room
+        blocks[-1].append(column)
+        left -= 2 + needed
+    texts = ["\n".join(_block(names, block, room)) for block in blocks]
+    return "\n".join([*lines, "\n\n".join(texts)])
+
+
+def _block(names: Sequence[str], columns: Sequence[Sequence[str]], room: int) -> list[str]:
+    """Lines of some columns, with the names of the rows in a column of `room` characters."""
+    widths = [max(map(len, column)) for column in columns]
+    lines = []
+    for name, *cells in zip(names, *columns, strict=True):
+        first, *more = textwrap.wrap(name, room) or [""]
+        right = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        lines.append("  ".join(["  " + first.ljust(room), *right]).rstrip())
+        lines += [f"    {part}" for part in more]
+    return lines
 
 
 def with_interval(interval: Interval, digits: int) -> str:

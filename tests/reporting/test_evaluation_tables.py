@@ -74,6 +74,26 @@ def test_text_is_aligned(evaluation) -> None:
         assert len({len(line) for line in lines}) == 1
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_gets_blocks_of_columns(evaluation, width) -> None:
+    """Nothing is lost, and every block has the names of the rows."""
+    means, *_ = tables_of(evaluation)
+    long = dataclasses.replace(
+        means,
+        rows=[dataclasses.replace(row, label=f"{row.label} {'name ' * 8}") for row in means.rows],
+    )
+    assert as_text(means, 1000) == as_text(means)
+    for table in (means, long):
+        lines = as_text(table, width).splitlines()
+        assert max(map(len, lines)) <= width
+        shown = " ".join(" ".join(lines).split())
+        for row in table.rows:
+            assert all(cell in shown for cell in row.cells)
+        named = [line for line in lines if line.startswith("  mean")]
+        assert len(named) > 1
+        assert sum(len(line.split("  ")) for line in named) > len(table.head)
+
+
 def test_words_tell_of_the_spread_and_the_grade(evaluation) -> None:
     spread, grade = sentences(evaluation)
     assert "3 samples" in spread
