@@ -213,6 +213,10 @@ class KLConfig(Checked):
     KL summed over latent dimensions, so even 1e-4 is a strong pull towards the prior"""
     cycles: Annotated[int, Between(1, 1000)] = 3
     """number of cycles in the whole training (the course's kl_anneal_cycle)"""
+    cycle_start: Literal["exact", "epoch"] = "exact"
+    """where a cycle begins that is not a whole number of epochs long. exact: within an epoch, so
+    that the weight of the next epoch is a little above 0; epoch: with that next epoch, whose weight
+    is exactly 0"""
     ratio: Annotated[float, Between(1.0, 1000.0)] = 2.0
     """a ramp takes 1/ratio of its cycle (the course's kl_anneal_ratio; R = 1/ratio in Fu et
     al.); the weight stays at its maximum for the rest"""

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
+import io
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ import labkit.data.download
 import labkit.demo
 import labkit.training
 from labkit.cli import LABKIT, main
+from labkit.cli.options import fitted
 from labkit.cli.reading import Group
 from labkit.config import Config
 from labkit.data.clip import Clip
@@ -266,6 +268,19 @@ def test_help_shows_no_default_beside_a_switch(capsys: pytest.CaptureFixture) ->
     assert "show no progress bar" in shown
     assert "(default: None)" not in shown
     assert "progress bar (default" not in shown
+
+
+def test_lines_fit_the_terminal_and_stay_whole_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "a head\n\n  passed  noise: " + "every future frame replaced by noise, " * 3
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(sys, "__stdout__", io.StringIO())  # no terminal
+    assert fitted(text) == text
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = fitted(text).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[:2] == ["a head", ""]
+    assert all(line.startswith("      ") for line in lines[3:])
+    assert " ".join(" ".join(lines).split()) == " ".join(text.split())
 
 
 def test_the_command_is_installed() -> None:

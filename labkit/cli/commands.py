@@ -12,7 +12,16 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from labkit.cli.options import Device, Threads, checked_seed, cores, quoted, require_run, use
+from labkit.cli.options import (
+    Device,
+    Threads,
+    checked_seed,
+    cores,
+    fitted,
+    quoted,
+    require_run,
+    use,
+)
 from labkit.cli.reading import Flag
 from labkit.config import Config
 from labkit.presets import PRESETS
@@ -164,4 +173,4 @@ class Doctor:
 
 def _tell(line: str) -> None:
     """Prints a line at once, above a progress bar."""
-    print(line, flush=True)
+    print(fitted(line), flush=True)

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
-from labkit.cli.options import checked_seed, cores, quoted
+from labkit.cli.options import checked_seed, cores, fitted, quoted
 from labkit.cli.reading import Flag
 from labkit.errors import LabkitError
 
@@ -147,7 +147,7 @@ class Convert:
         for kind, names in summary.get("columns", {}).items():
             print(f"{kind}: {', '.join(names) or 'none'}")
         for note in summary.get("notes", []):
-            print(f"note: {note}")
+            print(fitted(f"note: {note}"))
         counts = _counts(summary["splits"])
         print(f"{self.out}: {counts}; next: labkit data check {quoted(self.out)}")
 
@@ -179,12 +179,13 @@ class Check:
         if self.fix is not None:  # before all of it is read
             check_place(self.root, self.fix)
         report = check(self.root, self.progress)
-        print(report.text())
+        print(fitted(report.text()))
         if self.fix is None:
             return 0 if report.ok else 1
-        print(f"\n{repair(self.root, self.fix, resize=self.resize, progress=self.progress).text()}")
+        repaired = repair(self.root, self.fix, resize=self.resize, progress=self.progress)
+        print(f"\n{fitted(repaired.text())}")
         copy = check(self.fix, self.progress)
-        print(f"\n{copy.text()}")
+        print(f"\n{fitted(copy.text())}")
         return 0 if copy.ok else 1
 
 

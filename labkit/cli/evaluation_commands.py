@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from labkit.cli.options import Device, Threads, checked_seed, require_run, use
+from labkit.cli.options import Device, Threads, checked_seed, fitted, require_run, use
 from labkit.cli.reading import Flag
 from labkit.errors import LabkitError
 
@@ -65,7 +65,7 @@ class Prove:
         )
         write_whole(self.folder / CERTIFICATE_PICTURE, certificate_png(proof))
         proof.save(self.folder / CERTIFICATE)
-        print(proof.text())
+        print(fitted(proof.text()))
         print(f"Look at {self.folder / 'certificate.png'}")
         return 0 if proof.clean else 1
 
@@ -112,7 +112,7 @@ class Control:
         )
         summary = json.dumps(result.summary(), indent=1, allow_nan=False)
         write_whole(self.folder / "control.json", summary + "\n")
-        print(result.text())
+        print(fitted(result.text()))
         if result.simulated:
             rows = {name: frames[0] for name, frames in result.examples.items()}
             picture = png_bytes(filmstrip(rows, n_past=result.n_past))

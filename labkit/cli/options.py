@@ -86,3 +86,22 @@ def wrapped(text: str) -> str:
 def terminal_width() -> int | None:
     """Characters in a line of the terminal; None where the output is no terminal."""
     return shutil.get_terminal_size((0, 24)).columns or None
+
+
+def fitted(text: str) -> str:
+    """Lines that fit the terminal: longer ones go on in the next line, indented. Where the output
+    is no terminal the lines stay whole."""
+    width = terminal_width()
+    if width is None:
+        return text
+    lines = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        lines += textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+    return "\n".join(lines)

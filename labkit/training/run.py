@@ -122,9 +122,9 @@ def train(
         if processes.is_first and loop.update < total:
             say_line(
                 f"the {minutes:g} minutes are over: stopped after update {loop.update} of {total}, "
-                f"with everything saved; to go on: labkit train --resume --out "
-                f"{shlex.quote(run.as_posix())}"
+                "with everything saved"
             )
+            say_line(f"to go on: labkit train --resume --out {shlex.quote(run.as_posix())}")
         return rows
 
 

@@ -63,8 +63,27 @@ def kl_weight(epoch: float, epochs: float, config: KLConfig) -> float:
         # A remainder by the number of epochs, not by the period, which may not be a whole number
         # of epochs: so a new cycle begins at exactly 0.
         fraction = epoch * config.cycles % epochs / epochs
+        if config.cycle_start == "epoch":
+            fraction = _from_whole_epoch(epoch, epochs, config.cycles, waited)
     # 3) beta = beta_max * f(min(1, fraction / R)),  1 / R = ratio
     return config.max_weight * ramp(min(1.0, config.ratio * fraction), config.shape)
+
+
+def _from_whole_epoch(epoch: float, epochs: float, cycles: int, waited: float) -> float:
+    """The fraction of a cycle that is done at an epoch, where cycle m = 0, 1, ... begins at the
+    first whole epoch at or after m periods.
+
+    Args:
+        epoch: counted from the first cycle's begin.
+        epochs: of all cycles.
+        cycles: M.
+        waited: epochs before the first cycle.
+    """
+    # The first cycle begins when the wait is over, be that a whole epoch or not.
+    places = (waited + m * epochs / cycles for m in range(1, cycles))
+    begins = [0.0, *(math.ceil(place - 1e-9) - waited for place in places)]  # 1e-9: rounding
+    begun = max(begin for begin in begins if begin <= epoch)
+    return (epoch - begun) * cycles / epochs
 
 
 def ramp(x: float, shape: Literal["linear", "sigmoid", "cosine"]) -> float:

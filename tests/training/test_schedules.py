@@ -61,6 +61,58 @@ def test_cyclical_weight_of_the_report(epoch, expected) -> None:
     assert kl_weight(epoch, 300, REPORT.kl) == pytest.approx(expected, abs=1e-12)
 
 
+# 100 epochs, 3 cycles of 33 1/3, which begin with the epochs 0, 34 and 67; ramps of 16 2/3.
+@pytest.mark.parametrize(
+    ("epoch", "expected"),
+    [
+        (0, 0),
+        (1, 0.06),
+        (17, 1),
+        (33, 1),
+        (34, 0),
+        (35, 0.06),
+        (51, 1),
+        (66, 1),
+        (67, 0),
+        (68, 0.06),
+    ],
+)
+def test_a_cycle_can_begin_with_a_whole_epoch(epoch, expected) -> None:
+    config = KLConfig(schedule="cyclical", cycles=3, ratio=2.0, cycle_start="epoch")
+    assert kl_weight(epoch, 100, config) == pytest.approx(expected, abs=1e-12)
+    if expected == 0:
+        assert kl_weight(epoch, 100, config) == 0
+    exact = dataclasses.replace(config, cycle_start="exact")
+    assert kl_weight(34, 100, exact) == pytest.approx(0.04)
+
+
+@given(st.integers(1, 300), st.integers(1, 12), st.sampled_from([0.0, 0.1, 0.5]))
+@settings(max_examples=100, deadline=None)
+def test_the_first_epoch_of_every_cycle_has_exactly_weight_0(epochs, cycles, wait) -> None:
+    config = KLConfig(schedule="cyclical", cycles=cycles, wait=wait, cycle_start="epoch")
+    weights = [kl_weight(epoch, epochs, config) for epoch in range(epochs)]
+    exact = [
+        kl_weight(epoch, epochs, dataclasses.replace(config, cycle_start="exact"))
+        for epoch in range(epochs)
+    ]
+    waited = wait * epochs
+    period = (epochs - waited) / cycles
+    for cycle in range(1, cycles):
+        begin = math.ceil(waited + cycle * period - 1e-9)
+        if begin < epochs:
+            assert weights[begin] == 0
+    assert all(0 <= new <= old + 1e-9 or old == 0 for new, old in zip(weights, exact, strict=True))
+    if not wait and epochs % cycles == 0:
+        assert weights == pytest.approx(exact)
+
+
+def test_with_a_schedule_by_update_the_first_update_of_a_cycle_has_weight_0() -> None:
+    training = TrainingConfig(epochs=10, updates_per_epoch=4, schedule_by="update")
+    config = Config(kl=KLConfig(cycles=3, cycle_start="epoch"), training=training)
+    weights = [schedule_at(update, config)["kl_weight"] for update in range(40)]
+    assert [update for update, weight in enumerate(weights) if weight == 0] == [0, 16, 28]
+
+
 @pytest.mark.parametrize(
     ("epoch", "expected"), [(0, 0.0), (15, 0.1), (75, 0.5), (150, 1.0), (151, 1.0), (299, 1.0)]
 )
