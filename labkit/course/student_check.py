@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labkit.course.kernel_guard import start_options
 from labkit.course.rules import Rules
 from labkit.errors import LabkitError
 from labkit.files import reading
@@ -25,7 +26,7 @@ SECONDS = 120.0
 MOST_BYTES = 100_000_000
 """of a notebook's file"""
 MOST_LETTERS = 1_000_000
-"""of what a cell prints; the rest is dropped"""
+"""that a cell may print; one that prints more fails"""
 ROWS = ("case", "expected", "came", "hint")
 
 
@@ -275,20 +276,8 @@ def _client(book: Any, file: Path, seconds: float) -> Any:
     import nbformat
     from nbclient import NotebookClient
 
-    class Client(NotebookClient):
-        """Drops what a cell prints after its first million letters."""
-
-        letters = 0
-
-        def process_message(self, message: Any, cell: Any, cell_index: int) -> Any:
-            if message["msg_type"] == "stream":
-                self.letters += len(message["content"].get("text", ""))
-                if self.letters > MOST_LETTERS:
-                    return None
-            return super().process_message(message, cell, cell_index)
-
     copy = nbformat.reads(nbformat.writes(book), as_version=4)
-    return Client(
+    return NotebookClient(
         copy,
         kernel_name="python3",
         resources={"metadata": {"path": str(file.resolve().parent)}},
@@ -296,14 +285,17 @@ def _client(book: Any, file: Path, seconds: float) -> Any:
         startup_timeout=180,
         shutdown_kernel="immediate",
         # A student's history of commands is not the check's.
-        extra_arguments=["--log-level=ERROR", "--HistoryManager.enabled=False"],
+        extra_arguments=[
+            "--log-level=ERROR",
+            "--HistoryManager.enabled=False",
+            *start_options(MOST_LETTERS),
+        ],
     )
 
 
 async def _execute(client: Any, cell: Any, number: int) -> _Failed | None:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    client.letters = 0
     try:
         await client.async_execute_cell(client.nb.cells[number], number)
     except CellTimeoutError:

@@ -5,7 +5,6 @@ The files themselves are not changed: what is executed is a copy in memory.
 
 from __future__ import annotations
 
-import asyncio
 import html
 import json
 import os
@@ -22,6 +21,7 @@ from nbconvert import HTMLExporter, PythonExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
+from labkit.course.kernel_guard import start_options
 from labkit.errors import LabkitError
 
 try:
@@ -32,8 +32,6 @@ except ImportError:  # pragma: no cover
 SECONDS_A_CELL = 600
 MOST_NOTEBOOK = 100_000_000
 """bytes of a notebook's file"""
-MOST_OUTPUT = 5_000_000
-"""letters that a cell may print; what follows is cut off, and the cell is interrupted"""
 MOST_SHOWN = 50_000_000
 """letters of one picture, table or value that a cell shows; a larger one is left out"""
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -128,9 +126,8 @@ def execute(
         timeout=seconds,
         allow_errors=True,
         record_timing=False,
-        coalesce_streams=True,
         store_widget_state=False,
-        extra_arguments=["--log-level=ERROR"],
+        extra_arguments=["--log-level=ERROR", *start_options()],
     )
     total = len(notebook.cells)
     client.on_cell_complete = lambda cell, cell_index: cell_done(cell_index + 1, total)
@@ -153,29 +150,11 @@ def execute(
 
 
 class _Client(NotebookClient):
-    """Cuts off what a cell prints beyond `MOST_OUTPUT` letters, and interrupts it; leaves out what
-    is larger than `MOST_SHOWN`."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._printed: dict[int, int] = {}
-        self._waiting: set[Any] = set()
+    """Leaves out what is larger than `MOST_SHOWN`."""
 
     def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> Any:
-        """As NotebookClient, but not every letter of an endless output."""
-        if msg["msg_type"] == "stream":
-            before = self._printed.get(cell_index, 0)
-            text = msg["content"]["text"]
-            self._printed[cell_index] = before + len(text)
-            if before > MOST_OUTPUT:
-                return None
-            if before + len(text) > MOST_OUTPUT:
-                cut = f"\n[cut off: more than {MOST_OUTPUT:,} letters were printed]\n"
-                msg["content"]["text"] = text[: MOST_OUTPUT - before] + cut
-                interrupted = self.km.interrupt_kernel()
-                if asyncio.iscoroutine(interrupted):
-                    self._waiting.add(asyncio.ensure_future(interrupted))
-        elif "data" in msg["content"]:
+        """As NotebookClient, but not every letter of an enormous value."""
+        if "data" in msg["content"]:
             data = msg["content"]["data"]
             if sum(len(str(value)) for value in data.values()) > MOST_SHOWN:
                 words = f"[left out: more than {MOST_SHOWN:,} letters]"
@@ -189,6 +168,8 @@ def _make_stable(notebook: NotebookNode) -> None:
     the names of cells, are left out."""
     names: dict[str, str] = {}
     for cell in notebook.cells:
+        if cell.cell_type == "code":
+            _merge_streams(cell)
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             view = data.get(WIDGET_VIEW)
@@ -200,6 +181,28 @@ def _make_stable(notebook: NotebookNode) -> None:
                     place[name] = _stable(place[name])
             if "traceback" in output:
                 output["traceback"] = [_stable(line) for line in output["traceback"]]
+
+
+def _merge_streams(cell: NotebookNode) -> None:
+    """One output for everything that a cell prints, and one for its warnings: in how many pieces
+    and in which order they arrive is left to chance. nbclient's own way takes hours for a line of
+    millions of letters."""
+    streams: dict[str, NotebookNode] = {}
+    kept, place = [], 0
+    for output in cell.outputs:
+        if output.output_type != "stream":
+            kept.append(output)
+        elif output.name in streams:
+            streams[output.name].text += output.text
+        else:
+            place = place if streams else len(kept)
+            streams[output.name] = output
+    for output in streams.values():
+        lines = output.text.replace("\r\n", "\n").split("\n")
+        # A progress bar goes back to the line's start and writes over it.
+        output.text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+    kept[place:place] = [streams[name] for name in sorted(streams, reverse=True)]
+    cell.outputs = kept
 
 
 def _stable(text: str) -> str:
