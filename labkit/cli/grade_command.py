@@ -46,7 +46,8 @@ class Grade:
     clips: Annotated[int | None, arg(metavar="N")] = None
     """evaluate only on the first N clips"""
     workers: Annotated[int | None, arg(metavar="N")] = None
-    """submissions graded at once, each by one thread; one per core if left out"""
+    """submissions graded at once, each by one thread; one per core if left out,
+    two on a GPU"""
     minutes: Annotated[float, arg(metavar="M")] = 60
     """time limit of one submission; as much again where its exercises are run"""
     gigabytes: Annotated[float, arg(metavar="GB")] = 8
@@ -76,13 +77,14 @@ class Grade:
         words += ["--rules", str(self.rules)] if self.rules is not None else []
         words += ["--clips", str(self.clips)] if self.clips is not None else []
         words += ["--run-exercises"] if self.run_exercises else []
+        device = use(self.device, None)
         done = grade(
             self.zips,
-            TestData(self.data, self.split, self.clips, use(self.device, None)),
+            TestData(self.data, self.split, self.clips, device),
             out=self.out,
             rules_file=self.rules,
             language=self.language,
-            workers=cores(self.workers),
+            workers=2 if self.workers is None and device != "cpu" else cores(self.workers),
             minutes=self.minutes,
             gigabytes=self.gigabytes,
             notebooks=self.notebooks or NOTEBOOKS,

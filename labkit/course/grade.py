@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -98,9 +100,6 @@ def grade(
     data = TestData(data.root, data.split, data.clips, data.device, course_protocol(rules))
     digest = clips_of(data)
     handed = handed_out(notebooks, rules)
-    tree = None
-    if run_exercises:
-        tree = instructors_tree(out / "nbgrader", notebooks, rules_file)
     made_for = {
         "labkit": labkit.__version__,
         "rules": sha256((rules_file or DEFAULT).read_bytes()),
@@ -108,12 +107,15 @@ def grade(
         "handed_out": handed.digest(),
         "exercises": run_exercises,
     }
-    tasks = [
-        _task(file, zips, out, rules_file, data, handed, made_for, tree, minutes) for file in files
-    ]
-    tasks = _with_names_of_their_own(tasks)
+    tasks = _with_names_of_their_own(
+        [_task(file, zips, out, rules_file, data, handed, made_for, minutes) for file in files]
+    )
     left = [task for task in tasks if not _is_done(task)]
-    with tqdm(total=len(tasks), disable=not progress, unit="zip", desc="grading") as bar:
+    bar = tqdm(total=len(tasks), disable=not progress, unit="zip", desc="grading")
+    with tempfile.TemporaryDirectory(prefix="labkit-nbgrader-") as place, bar:
+        if run_exercises and left:
+            tree = instructors_tree(Path(place) / "tree", notebooks, rules_file)
+            left = [replace(task, exercises=tree) for task in left]
         bar.update(len(tasks) - len(left))
         limits = Limits(60 * minutes * (2 if run_exercises else 1), gigabytes)
         grade_all(left, rules, limits, workers, lambda task: bar.update())
@@ -127,18 +129,21 @@ def grade(
 
 
 def clips_of(data: TestData) -> str:
-    """A digest of the test clips.
+    """A digest of the test clips, and of how they are used.
 
     Raises:
         DataError: there is no such data set or split.
     """
-    dataset = ClipDataset(
-        data.root, data.split, n_past=1, n_future=1, condition="none", windows="all", labels=False
-    )
+    options: dict[str, Any] = {"n_past": 1, "n_future": 1, "labels": False}
+    dataset = ClipDataset(data.root, data.split, condition="none", **options)
+    if dataset.action_columns:
+        condition = "action+position" if dataset.has_positions else "action"
+        dataset = ClipDataset(data.root, data.split, condition=condition, **options)
     digest = hashlib.sha256(f"{data.clips} {data.protocol} {data.device}".encode())
     for first in range(0, len(dataset), 1024):
-        numbers = range(first, min(first + 1024, len(dataset)))
-        digest.update(dataset.batch(numbers).frames.numpy().tobytes())
+        batch = dataset.batch(range(first, min(first + 1024, len(dataset))))
+        digest.update(batch.frames.numpy().tobytes())
+        digest.update(batch.condition.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -168,7 +173,6 @@ def _task(
     data: TestData,
     handed: HandedOut,
     made_for: dict[str, object],
-    tree: Path | None,
     minutes: float,
 ) -> Task:
     try:
@@ -188,7 +192,6 @@ def _task(
         result=out / RESULTS / f"{plain}-{key}.json",
         made_for={**made_for, "zip": digest},
         zip_sha256=digest,
-        exercises=tree,
         exercise_seconds=60 * minutes,
     )
 
@@ -223,8 +226,8 @@ def _duplicates(results: Sequence[Graded], times: dict[str, float]) -> dict[str,
     """Which submissions count, by file. Of several of one student the one with the latest time of
     change does; each names the others."""
     counts = {each.file: True for each in results}
-    for student_id in {each.student_id for each in results if each.student_id}:
-        own = [each for each in results if each.student_id == student_id]
+    for student_id in {each.student_id.casefold() for each in results if each.student_id}:
+        own = [each for each in results if each.student_id.casefold() == student_id]
         if len(own) < 2:
             continue
         own.sort(key=lambda each: (times[each.file], each.file))
@@ -233,8 +236,8 @@ def _duplicates(results: Sequence[Graded], times: dict[str, float]) -> dict[str,
             counts[each.file] = each is own[-1]
             which = "This one counts" if each is own[-1] else f"{own[-1].file} counts"
             each.findings.append(
-                f"Student {student_id} has {len(own)} submissions, also {others}. {which}: its "
-                "file has the latest time of change."
+                f"Student {each.student_id} has {len(own)} submissions, also {others}. "
+                f"{which}: its file has the latest time of change."
             )
     return counts
 

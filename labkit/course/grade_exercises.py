@@ -23,7 +23,6 @@ from labkit.course.grade_zip import SubmittedZip, shown
 from labkit.course.handout import hand_out
 from labkit.course.process_tree import end_with_children
 from labkit.errors import LabkitError
-from labkit.files import replacing
 
 STUDENT = "student"
 """name of the only student in a copy of the tree"""
@@ -70,7 +69,7 @@ def instructors_tree(out: Path, notebooks: Path, rules_file: Path | None) -> Pat
     """nbgrader's tree with the assignments released, from which each submission gets a copy.
 
     Args:
-        out: folder of the tree; a new one replaces what is there.
+        out: a new folder. The tree has the solutions in it.
         notebooks: folder of the notebooks with solutions.
         rules_file: the course's rules.
     Returns:
@@ -78,19 +77,17 @@ def instructors_tree(out: Path, notebooks: Path, rules_file: Path | None) -> Pat
     Raises:
         LabkitError: nbgrader is not installed, or cannot make an assignment.
     """
-    with replacing(out) as fresh, tempfile.TemporaryDirectory() as made:
-        hand_out(Path(made) / "handed", rules_file=rules_file, notebooks=notebooks)
-        tree = fresh / "tree"
-        shutil.copytree(Path(made) / "handed" / "nbgrader", tree)
-        config = tree / "nbgrader_config.py"
-        more = f"c.Execute.timeout = {SECONDS_A_CELL}\n"
-        config.write_text(config.read_text(encoding="utf-8") + more, encoding="utf-8")
-        for folder in sorted((tree / "source").iterdir()):
-            done, said = _nbgrader(tree, START, "generate_assignment", folder.name)
-            if not done:
-                what = f"nbgrader cannot make the assignment {folder.name}: {said}"
-                raise LabkitError(what, file=notebooks)
-    return out / "tree"
+    hand_out(out, rules_file=rules_file, notebooks=notebooks)
+    tree = out / "nbgrader"
+    config = tree / "nbgrader_config.py"
+    more = f"c.Execute.timeout = {SECONDS_A_CELL}\n"
+    config.write_text(config.read_text(encoding="utf-8") + more, encoding="utf-8")
+    for folder in sorted((tree / "source").iterdir()):
+        done, said = _nbgrader(tree, START, "generate_assignment", folder.name)
+        if not done:
+            what = f"nbgrader cannot make the assignment {folder.name}: {said}"
+            raise LabkitError(what, file=notebooks)
+    return tree
 
 
 def autograde(

@@ -35,7 +35,7 @@ def similarities(results: Sequence[Graded], handed: HandedOut) -> dict[str, list
     }  # fmt: skip
     near = _near_runs(results, handed)
     for one, other in itertools.combinations(results, 2):
-        if one.student_id and one.student_id == other.student_id:
+        if one.student_id and one.student_id.casefold() == other.student_id.casefold():
             continue
         said = list(_of_pair(one, other, given))
         said += near.get((one.file, other.file), [])
