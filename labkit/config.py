@@ -84,6 +84,9 @@ class SceneConfig(Checked):
     """pictures of the arm whose weighted sum is shown; each step chooses the weights"""
     bend: bool = True
     """bend the arm's picture besides shifting, scaling and shearing it"""
+    motion_start: bool = False
+    """before the training, let the arm's picture follow what moves in the training clips, where the
+    condition has positions (`labkit.training.arm_start`)"""
     arm_light: bool = True
     """adapt the colours of the arm's picture to the light of the clip"""
     first_frame: bool = True
@@ -137,8 +140,12 @@ class ModelConfig(Checked):
     posterior_log_variance_start: Annotated[float, Between(-20.0, 2.0)] = 0.0
     """log sigma^2 of the posterior before training. At 0, as in the reference, z_t starts as noise
     of the prior's size: the decoder learns to ignore it, and then the posterior gets no gradient.
-    At -6, z_t starts with little noise, and the decoder can use it from the first update on; the
-    KL weight must then wait (kl.wait)"""
+    At -6, z_t starts with little noise, and the decoder can use it from the first update on; see
+    also posterior_norm and kl.wait"""
+    posterior_norm: Literal["none", "batch"] = "none"
+    """norm of the posterior's mean. As long as the decoder cannot use z_t, its variation only
+    disturbs, and training removes it; batch norm, without a learned scale, gives each unit mean 0
+    and variance 1 over the batch, so that it stays (BN-VAE, Zhu et al. 2020)"""
     prior_log_variance_start: Annotated[float, Between(-20.0, 2.0)] = 0.0
     """the same of a learned prior"""
     latent_levels: Annotated[int, Between(1, 3)] = 1
@@ -195,7 +202,8 @@ class ModelConfig(Checked):
     @property
     def has_batch_norm(self) -> bool:
         """Whether any part of the model has; a ConvLSTM's output has no norm."""
-        return "batch" in (self.norm, self.predictor_norm if self.predictor == "lstm" else "none")
+        predictor_norm = self.predictor_norm if self.predictor == "lstm" else "none"
+        return "batch" in (self.norm, predictor_norm, self.posterior_norm)
 
 
 @dataclass(frozen=True)
@@ -390,8 +398,8 @@ class Config(Checked):
         if self.training.batch_size == 1 and self.model.has_batch_norm:
             raise ConfigError(
                 "training.batch_size is 1, and batch norm has no statistics of a single encoding",
-                hint="set training.batch_size=2 or more, or model.norm=group and "
-                "model.predictor_norm=none",
+                hint="set training.batch_size=2 or more, or model.norm=group, "
+                "model.predictor_norm=none and model.posterior_norm=none",
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -108,6 +108,40 @@ clips of a batch with z from that prior, so that samples stay good. beta is 1, t
 the first update on. Two and a half times LAYER's updates, each a third as long again. What it
 reaches and what not stands in `labkit/model/README.md`."""
 
+FREE = dataclasses.replace(
+    DEMO,
+    data=DataConfig(condition="none"),
+    model=dataclasses.replace(
+        DEMO.model,
+        latent_size=8,
+        prior="learned",
+        posterior_log_variance_start=-6.0,
+        posterior_norm="batch",
+        conditioning="input",
+        posterior_condition=False,
+        normalise_condition=False,
+        places=False,
+    ),
+    kl=KLConfig(schedule="constant", max_weight=1.0, wait=0.5, anneal_prior=False),
+    training=dataclasses.replace(
+        DEMO.training,
+        epochs=24,
+        updates_per_epoch=24,
+        schedule_by="update",
+        batch_size=4,
+        precision="fp32",
+        validation_clips=16,
+        validate_every=4,
+        keep="last",
+    ),
+)
+"""No condition: the task of SVG, in which only z_t can tell how the arm moves. DEMO's network with
+8 latents that are used: the posterior's mean is normalised and starts with little noise, the KL
+weight is 0 for half of the training, and a learned prior is fitted to the posterior meanwhile. The
+weights of the end are kept: a sample of a used z is one of many futures, and PSNR prefers a blurred
+mean of them. Minutes on 2 CPU cores. What it reaches: `labkit/model/README.md`; what annealing does
+to it: `docs/evaluation.md`."""
+
 SMOKE = dataclasses.replace(
     LAYER,
     model=dataclasses.replace(
@@ -133,6 +167,7 @@ PRESETS: dict[str, Config] = {
     "report": REPORT,
     "svg": SVG,
     "latent": LATENT,
+    "free": FREE,
     "smoke": SMOKE,
 }
 """The presets by name."""

@@ -140,7 +140,9 @@ def test_spec_and_report_differ_from_course_in_what_they_are_named_for() -> None
 
 
 def test_an_unknown_preset_lists_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="demo, layer, course, spec, report, svg, latent, smoke"):
+    with pytest.raises(
+        ConfigError, match="demo, layer, course, spec, report, svg, latent, free, smoke"
+    ):
         preset("dmeo")
 
 
@@ -148,6 +150,7 @@ def test_an_unknown_preset_lists_those_there_are() -> None:
     ("changes", "words"),
     [
         ({"kl": {"balance": 0.8}}, "kl.balance is 0.8, but model.prior is fixed"),
+        ({"kl": {"anneal_prior": False}}, "kl.anneal_prior is off, but model.prior is fixed"),
         (
             {"data": {"condition": "none"}, "model": {"conditioning": "film"}},
             "model.conditioning is film, but data.condition is none",

@@ -57,7 +57,8 @@ class Compare:
 class Experiment:
     """Answer a question by training: every choice, several seeds, the same budget, one report.
 
-    annealing: KL weight cyclical, monotonic, or none (the course's kl_anneal_type).
+    annealing: KL weight cyclical, monotonic, or none (the course's kl_anneal_type); small; with
+    free bits; or 0 for half of the training. Asked of the preset free, whose latent is needed.
     teacher-forcing: ratio 1 throughout, decayed from 1 to 0, or 0.
     condition: action and position, the action alone, or none.
     prior: learned, or fixed.
@@ -69,8 +70,9 @@ class Experiment:
 
     question: Annotated[Positional[Literal[ASKED]], arg(metavar="QUESTION")]  # type: ignore[valid-type]
     """annealing, teacher-forcing, condition, prior or skip"""
-    preset: Annotated[Literal[tuple(PRESETS)], arg(metavar="NAME")] = "demo"  # type: ignore[valid-type]
-    """the settings that all trainings share: demo, smoke, course, ..."""
+    preset: Annotated[Literal[tuple(PRESETS)] | None, arg(metavar="NAME")] = None  # type: ignore[valid-type]
+    """the settings that all trainings share: demo, smoke, course, ...; if left out, free for
+    annealing, and demo for the others"""
     data: Annotated[Path | None, arg(metavar="ROOT")] = None
     """folder of the data set; the preset's if left out"""
     seeds: Annotated[int, arg(metavar="N")] = 3
@@ -104,13 +106,15 @@ class Experiment:
         import torch
 
         from labkit.experiments.experiment import run_experiment
-        from labkit.experiments.questions import budgeted
+        from labkit.experiments.questions import QUESTIONS, budgeted
         from labkit.experiments.training import EvaluationOptions
 
         # Checked here: a device that is not there is one sentence, not one a training.
         device = self.device and use(self.device, None)
         gpus = torch.cuda.device_count() if device in (None, "cuda") else 0
-        base = budgeted(preset(self.preset), self.epochs, self.updates)
+        base = budgeted(
+            preset(self.preset or QUESTIONS[self.question].preset), self.epochs, self.updates
+        )
         if self.data is not None:
             data = dataclasses.replace(base.data, root=self.data.as_posix())
             base = dataclasses.replace(base, data=data)

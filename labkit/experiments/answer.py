@@ -8,26 +8,59 @@ from labkit.evaluation.bootstrap import Interval
 from labkit.evaluation.metrics import LOWER_IS_BETTER
 from labkit.evaluation.sample_diversity import INFORMATIVE
 from labkit.experiments.comparison import LEVEL, Comparison, Pair
+from labkit.experiments.cycles import cycle_sentences, cycle_table
 from labkit.experiments.evaluated_run import differing
 from labkit.reporting.tables import METRICS, with_interval
 from labkit.views import label_of
 from labkit.views.report import Row, Table
 
+MANY_PAIRS = 6
+"""with more pairs of arms, the answer names those without a significant difference together"""
+
 
 def answer(comparison: Comparison) -> list[str]:
-    """Each pair's difference in PSNR and whether it is significant; then whether the latent is in
-    use, without which annealing and priors have no effect."""
-    return [
-        *(_pair_sentence(pair, len(comparison.pairs)) for pair in comparison.pairs),
-        *filter(None, (_seed_sentence(comparison), _latent_sentence(comparison))),
-    ]
+    """Whether the latent is in use, without which annealing and priors have no effect, and what
+    the cycles of the KL weight bring; then each pair's difference in PSNR and whether it is
+    significant."""
+    about_z = [_latent_sentence(comparison), *cycle_sentences(comparison)]
+    pairs = _pair_sentences(comparison)
+    # The latent comes first where the arms differ in it: it explains the differences.
+    first, then = (about_z, pairs) if _differ_in_latent(comparison) else (pairs, about_z)
+    return [*first, *filter(None, [_seed_sentence(comparison)]), *then]
 
 
 def tables_of(comparison: Comparison) -> list[Table]:
     """Means, paired differences, each seed, the latent's figures, the settings that differ."""
     tables = [_means(comparison), _differences(comparison)]
     tables += [_seeds(comparison)] if comparison.has_seeds else []
-    return [*tables, _latents(comparison), _settings(comparison)]
+    cycles = cycle_table(comparison)
+    tables += [_latents(comparison), *([] if cycles is None else [cycles])]
+    return [*tables, _settings(comparison)]
+
+
+def _pair_sentences(comparison: Comparison) -> list[str]:
+    """A sentence a pair. Of many pairs only those with a significant difference have their own;
+    one sentence names the others."""
+    pairs = comparison.pairs
+    if len(pairs) <= MANY_PAIRS:
+        return [_pair_sentence(pair, len(pairs)) for pair in pairs]
+    apart = [pair for pair in pairs if pair.is_significant()]
+    sentences = [_pair_sentence(pair, len(pairs)) for pair in apart]
+    others = [pair for pair in pairs if not pair.is_significant()]
+    if others:
+        names = "; ".join(f"{pair.first} and {pair.second}" for pair in others)
+        over = others[0].differences["psnr"].over
+        sentences.append(
+            f"No significant difference in PSNR over {over}, after correction for {len(pairs)} "
+            f"pairs: {names}."
+        )
+    return sentences
+
+
+def _differ_in_latent(comparison: Comparison) -> bool:
+    """Whether the posterior has collapsed in some arms and not in others."""
+    gains = (comparison.posterior_gain(arm).interval.value for arm in comparison.arms)
+    return len({float(gain) < INFORMATIVE for gain in gains}) == 2
 
 
 def _pair_sentence(pair: Pair, pairs: int) -> str:
@@ -157,23 +190,32 @@ def _latents(comparison: Comparison) -> Table:
                     _span(comparison.last(arm, "kl"), "{:.3g}"),
                     _span(comparison.last(arm, "kl_weight"), "{:.3g}"),
                     _rounded(comparison.posterior_gain(arm).interval, 2),
+                    _span(comparison.last(arm, "active_units"), "{:.0f}"),
                     "-" if diversity is None else _rounded(diversity.deviation, 2),
+                    "-" if diversity is None else _rounded(diversity.best_gain, 2),
                 ],
             )
         )
     return Table(
-        "The latent. KL and its weight are of the last epoch; a posterior that is not better than "
-        "the prior's mean has collapsed",
+        "The latent. KL, its weight and the active units are of the last epoch; a posterior that "
+        "is not better than the prior's mean has collapsed",
         [
             "",
             "updates",
             "KL, nats a frame",
             "KL weight",
             "posterior over prior's mean, dB",
+            "active units",
             "deviation of samples, grey levels",
+            f"best of {_samples(comparison)} samples over their mean, dB",
         ],
         rows,
     )
+
+
+def _samples(comparison: Comparison) -> int:
+    """Sampled futures of each clip."""
+    return comparison.first.samples_psnr.shape[1]
 
 
 def _settings(comparison: Comparison) -> Table:

@@ -14,6 +14,8 @@ from labkit.evaluation.bootstrap import Interval
 from labkit.evaluation.significance import Estimate
 from labkit.experiments.answer import answer, tables_of
 from labkit.experiments.comparison import Comparison
+from labkit.experiments.cycles import cycles_of
+from labkit.experiments.evaluated_run import EvaluatedRun
 from labkit.files import write_whole
 from labkit.reporting.tables import METRICS
 from labkit.views import figure_png
@@ -21,10 +23,12 @@ from labkit.views.comparison import comparison_figure, write_comparison
 
 PAGE, FIGURE, NUMBERS = "comparison.html", "comparison.png", "comparison.json"
 
-BEST = (
-    "Every figure is of the weights that predicted the validation clips best, chosen in the same "
-    "way in every run."
-)
+WEIGHTS = {
+    "best": "Every figure is of the weights that predicted the validation clips best, chosen in "
+    "the same way in every run.",
+    "last": "Every figure is of the weights at the end of the training.",
+}
+"""which weights the figures are of, by `training.keep`"""
 
 
 def write_page(
@@ -78,7 +82,7 @@ def write_page(
         caption="Losses, PSNR, KL weight and teacher-forcing ratio against the epochs, a line a "
         "run; mean PSNR of each, and paired differences, with 95 % intervals",
         command=command,
-        notes=[*notes, BEST],
+        notes=[*notes, *sorted({WEIGHTS[run.config.training.keep] for run in comparison.runs})],
     )
 
 
@@ -107,8 +111,11 @@ def _numbers(comparison: Comparison) -> dict[str, Any]:
                 **{m: _estimate(comparison.mean(arm, m)) for m in comparison.metrics},
                 "each_psnr": [round(float(v), 4) for v in comparison.each_seed(arm)],
                 "seeds": [run.seed for run in runs],
-                "last_kl": [None if np.isnan(v) else float(v) for v in comparison.last(arm, "kl")],
+                "last_kl": _finite(comparison.last(arm, "kl")),
+                "last_active_units": _finite(comparison.last(arm, "active_units")),
                 "posterior_gain": _estimate(comparison.posterior_gain(arm)),
+                "best_gain": _best_gain(comparison, arm),
+                "cycles": _cycles(runs),
             }
             for arm, runs in comparison.arms.items()
         },
@@ -124,6 +131,25 @@ def _numbers(comparison: Comparison) -> dict[str, Any]:
             for pair in comparison.pairs
         ],
     }
+
+
+def _finite(values: np.ndarray) -> list[float | None]:
+    """The values as JSON types; a value that is not there is null."""
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _best_gain(comparison: Comparison, arm: str) -> list[float | None] | None:
+    """dB by which the best sample of a clip exceeds the mean of its samples, with its interval."""
+    diversity = comparison.sample_diversity(arm)
+    return None if diversity is None else _finite(_bar(diversity.best_gain).round(4))
+
+
+def _cycles(runs: Sequence[EvaluatedRun]) -> dict[str, list] | None:
+    """Each run's figures at the end of each cycle of the KL weight; null where it has none."""
+    cycles = cycles_of(runs)
+    if cycles is None:
+        return None
+    return {name: [_finite(run) for run in found] for name, found in cycles.values.items()}
 
 
 def _estimate(found: Estimate) -> dict[str, Any]:

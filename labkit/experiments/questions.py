@@ -21,14 +21,28 @@ class Question:
     text: str
     arms: Callable[[Config], dict[str, Changes]]
     """by name, what each arm changes in the common config"""
+    preset: str = "demo"
+    """name of the preset that is asked, where no other is named"""
+
+
+SMALL_WEIGHT = 0.1
+"""the constant small KL weight of the question `annealing`, as a share of the largest one"""
+
+FREE_BITS = 1.0
+"""nats a step and unit of z that cost nothing in the question `annealing`"""
 
 
 def _annealing(base: Config) -> dict[str, Changes]:
-    # The course's kl_anneal_type: Cyclical, Monotonic, None
+    from_start: Changes = {"kl.wait": 0.0, "kl.free_bits": 0.0}
+    constant: Changes = {**from_start, "kl.schedule": "constant"}
     return {
-        "cyclical": {"kl.schedule": "cyclical"},
-        "monotonic": {"kl.schedule": "monotonic"},
-        "none": {"kl.schedule": "constant"},
+        "waiting": {**constant, "kl.wait": base.kl.wait or 0.5},
+        # The course's kl_anneal_type: None, Cyclical, Monotonic
+        "none": constant,
+        "cyclical": {**from_start, "kl.schedule": "cyclical"},
+        "monotonic": {**from_start, "kl.schedule": "monotonic"},
+        "small-weight": {**constant, "kl.max_weight": SMALL_WEIGHT * base.kl.max_weight},
+        "free-bits": {**constant, "kl.free_bits": FREE_BITS * base.model.latent_size},
     }
 
 
@@ -58,7 +72,10 @@ def _condition(base: Config) -> dict[str, Changes]:
 
 
 def _prior(base: Config) -> dict[str, Changes]:
-    return {"learned": {"model.prior": "learned"}, "fixed": {"model.prior": "fixed"}}
+    fixed: Changes = {"model.prior": "fixed"}
+    if not base.kl.anneal_prior:
+        fixed["kl.anneal_prior"] = True  # of a learned prior alone
+    return {"learned": {"model.prior": "learned"}, "fixed": fixed}
 
 
 def _skip(base: Config) -> dict[str, Changes]:
@@ -68,7 +85,10 @@ def _skip(base: Config) -> dict[str, Changes]:
 
 QUESTIONS: dict[str, Question] = {
     "annealing": Question(
-        "Which KL annealing is better: cyclical, monotonic, or none?", _annealing
+        "What should the KL weight do: rise in cycles, rise once, be 1 throughout, be small "
+        "throughout, be 1 with free bits, or wait at 0 for half of the training?",
+        _annealing,
+        preset="free",
     ),
     "teacher-forcing": Question(
         "What does teacher forcing do: always (ratio 1), decayed from 1 to 0 over the first third "

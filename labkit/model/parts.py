@@ -106,6 +106,7 @@ class Networks(nn.Module):
         self.posterior = self._gaussian_lstm(
             h_and_c if config.posterior_condition else config.encoding_size,
             config.posterior_log_variance_start,
+            config.posterior_norm,
         )
         learned = config.prior == "learned"
         prior_size = h_and_c if config.prior_condition else config.encoding_size
@@ -126,7 +127,9 @@ class Networks(nn.Module):
         self.register_buffer("condition_std", torch.ones(condition_size))
         self.register_load_state_dict_pre_hook(rename_former_weights)
 
-    def _gaussian_lstm(self, input_size: int, log_variance_start: float) -> GaussianLSTM:
+    def _gaussian_lstm(
+        self, input_size: int, log_variance_start: float, mean_norm: str = "none"
+    ) -> GaussianLSTM:
         config = self.config
         return GaussianLSTM(
             input_size,
@@ -134,6 +137,7 @@ class Networks(nn.Module):
             config.hidden_size,
             config.posterior_layers,
             log_variance_start,
+            mean_norm,
         )
 
     def set_condition_statistics(self, mean: Float[Tensor, " C"], std: Float[Tensor, " C"]) -> None:

@@ -70,11 +70,13 @@ class GaussianLSTM(nn.Module):
         hidden_size: int,
         layers: int,
         log_variance_start: float = 0.0,
+        mean_norm: str = "none",
     ) -> None:
         """
         Args:
             input_size, latent_size, hidden_size, layers: of the LSTM.
             log_variance_start: log sigma^2 before training, about.
+            mean_norm: none or batch; batch gives each unit of the mean variance 1 over the batch.
         """
         super().__init__()
         self.embed = nn.Linear(input_size, hidden_size)
@@ -83,6 +85,8 @@ class GaussianLSTM(nn.Module):
         self.log_variance = nn.Linear(hidden_size, latent_size)
         if log_variance_start:
             nn.init.constant_(self.log_variance.bias, log_variance_start)
+        # BN-VAE (Zhu et al. 2020), without learned scale and shift
+        self.mean_norm = nn.BatchNorm1d(latent_size, affine=False) if mean_norm == "batch" else None
 
     def forward(
         self, inputs: Float[Tensor, "B S n"], state: State | None = None
@@ -91,7 +95,10 @@ class GaussianLSTM(nn.Module):
         (B, S, z), and the new state."""
         with in_full(inputs):
             hidden, state = self.lstm(self.embed(inputs.to(self.embed.weight.dtype)), state)
-            return Gaussian(self.mean(hidden), self.log_variance(hidden)), state
+            mean = self.mean(hidden)
+            if self.mean_norm is not None:
+                mean = self.mean_norm(mean.flatten(0, 1)).view_as(mean)
+            return Gaussian(mean, self.log_variance(hidden)), state
 
 
 class ConvLSTMPredictor(nn.Module):

@@ -69,11 +69,12 @@ def collapse_in_words(latents: LatentUse) -> str:
         f"the posterior has collapsed: KL {latents.kl_per_step.mean():.3f} nats per step, "
         f"{latents.active_units} of {len(latents.variance)} latent units active, and with z from "
         f"the posterior the PSNR is {latents.posterior_gain:+.2f} dB from that with z from the "
-        "prior. The latent z carries no information: all samples are alike. Try a posterior that "
-        "starts with little noise, and a KL weight that waits: "
-        "--model.posterior-log-variance-start -6 --kl.schedule constant --kl.wait 0.5 (where the "
-        "condition says all that z could say, z stays unused). Or try latent maps, as "
-        "the preset `latent` has them: --model.observation optimal --model.latent-levels 3 "
+        "prior. The latent z carries no information: all samples are alike. Try a posterior whose "
+        "mean keeps its variance and that starts with little noise, as the preset `free` has it: "
+        "--model.posterior-norm batch --model.posterior-log-variance-start -6 --kl.schedule "
+        "constant --kl.wait 0.5 (where the condition says all that z could say, z stays unused). "
+        "Or try latent maps, as the preset `latent` has them: --model.observation optimal "
+        "--model.latent-levels 3 "
         "--model.prior learned --kl.schedule constant --kl.max-weight 6 --kl.hybrid 0.5"
     )
 

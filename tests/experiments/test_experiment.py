@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from filelock import FileLock
 from labkit.cli import main
 from labkit.training import read_history
 
-ARMS = ("cyclical", "monotonic", "none")
+ARMS = ("waiting", "none", "cyclical", "monotonic", "small-weight", "free-bits")
 
 
 def words(data: Path, out: Path, *more: str, question: str = "annealing") -> list[str]:
@@ -52,22 +53,20 @@ def test_annealing_is_asked_of_every_arm_with_every_seed(done) -> None:
             assert read_history(done / arm / f"seed_{seed}")["updates"].tolist() == [2, 4]
     told = json.loads((done / "comparison.json").read_text(encoding="utf-8"))
     assert list(told["arms"]) == list(ARMS)
-    assert [(p["first"], p["second"]) for p in told["pairs"]] == [
-        ("cyclical", "monotonic"),
-        ("cyclical", "none"),
-        ("monotonic", "none"),
-    ]
+    pairs = [(pair["first"], pair["second"]) for pair in told["pairs"]]
+    assert pairs == list(itertools.combinations(ARMS, 2))
     assert all(pair["psnr"]["seeds"] == 2 for pair in told["pairs"])
     assert all(pair["psnr"]["clips"] == 3 for pair in told["pairs"])
     mean = told["arms"]["none"]
     assert mean["psnr"]["mean"] == pytest.approx(sum(mean["each_psnr"]) / 2, abs=1e-3)
-    assert set(mean) >= {"last_kl", "posterior_gain", "ssim"}
+    assert set(mean) >= {"last_kl", "last_active_units", "posterior_gain", "best_gain", "ssim"}
     page = (done / "comparison.html").read_text(encoding="utf-8")
     for part in (
         "protocol frame",
         "2 seeds x 3 clips",
         "kl.schedule",
         "posterior",
+        "end of each cycle",
         *told["answer"][0].split(" (")[:1],
         "labkit experiment annealing --preset smoke",
     ):
@@ -80,7 +79,7 @@ def test_given_again_it_trains_nothing_anew(done, simulated, capsys) -> None:
     assert main(words(simulated, done, *SMALL)) == 0
     assert weights(done) == before
     printed = capsys.readouterr().out
-    assert "6 of which are done" in printed
+    assert "12 of which are done" in printed
     assert "significant" in printed
     assert f"Look at {done / 'comparison.html'}" in printed
 
@@ -106,7 +105,8 @@ def test_one_that_fails_is_told_and_the_others_go_on(done, simulated, tmp_path, 
     assert weights(out) == before
     told = json.loads((out / "comparison.json").read_text(encoding="utf-8"))
     assert told["arms"]["none"]["seeds"] == [1]
-    assert [pair["psnr"]["seeds"] for pair in told["pairs"]] == [2, 1, 1]
+    seeds = {(pair["first"], pair["second"]): pair["psnr"]["seeds"] for pair in told["pairs"]}
+    assert all(found == (1 if "none" in pair else 2) for pair, found in seeds.items())
     assert "not a readable checkpoint" in (out / "comparison.html").read_text(encoding="utf-8")
 
 

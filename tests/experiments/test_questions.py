@@ -15,19 +15,19 @@ from labkit.presets import COURSE, DEMO, PRESETS, SMOKE
 from labkit.training.schedules import schedule_at
 
 ALLOWED = {
-    "annealing": {"kl.schedule"},
+    "annealing": {"kl.schedule", "kl.wait", "kl.max_weight", "kl.free_bits"},
     "teacher-forcing": {
         "teacher_forcing.start",
         "teacher_forcing.schedule",
         "teacher_forcing.decay_step",
     },
     "condition": {"data.condition", "model.conditioning"},
-    "prior": {"model.prior"},
+    "prior": {"model.prior", "kl.anneal_prior"},
     "skip": {"model.skip"},
 }
 
 
-@pytest.mark.parametrize("preset", ["demo", "course", "smoke"])
+@pytest.mark.parametrize("preset", ["demo", "course", "smoke", "free"])
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_arms_differ_in_what_is_asked_and_nothing_else(question, preset) -> None:
     arms = arms_of(question, PRESETS[preset])
@@ -63,6 +63,9 @@ def test_the_courses_schedules_are_what_their_names_say() -> None:
     assert at("annealing", "none", "kl_weight") == [1] * 6
     assert at("annealing", "monotonic", "kl_weight")[::3] == [0, 1]
     assert at("annealing", "cyclical", "kl_weight") == pytest.approx([0, 1, 1, 1, 0, 1])
+    assert at("annealing", "waiting", "kl_weight") == [0, 0, 0, 1, 1, 1]
+    assert at("annealing", "small-weight", "kl_weight") == pytest.approx([0.1] * 6)
+    assert arms_of("annealing", COURSE)["free-bits"].kl.free_bits == COURSE.model.latent_size
     ratio = "teacher_forcing_ratio"
     assert at("teacher-forcing", "always", ratio) == [1] * 6
     assert at("teacher-forcing", "never", ratio) == [0] * 6
@@ -72,6 +75,15 @@ def test_the_courses_schedules_are_what_their_names_say() -> None:
     assert decayed == pytest.approx(
         [schedule_at(e * 600, COURSE)[ratio] for e in (0, 50, 99, 150, 200, 299)]
     )
+
+
+def test_annealing_is_asked_where_the_latent_is_needed() -> None:
+    """The arm that waits is the preset itself; every other question is asked of the demo."""
+    free = PRESETS[QUESTIONS["annealing"].preset]
+    assert free == PRESETS["free"]
+    assert arms_of("annealing", free)["waiting"] == free
+    others = {question.preset for name, question in QUESTIONS.items() if name != "annealing"}
+    assert others == {"demo"}
 
 
 def test_the_budget_is_divided_evenly_or_refused() -> None:

@@ -20,6 +20,7 @@ from labkit.model.layers import (
     norm_2d,
 )
 from labkit.model.output import CDNA_KERNELS, CDNA_SIDE, CDNAOutput
+from labkit.model.recurrent import GaussianLSTM
 
 
 @pytest.mark.parametrize(
@@ -225,3 +226,23 @@ def test_levels_below_depend_on_those_above_and_the_posterior_on_the_target() ->
         changed[:, 2] = 1 - changed[:, 2]  # x_t of the last step
         q_other, _ = roll(changed, noise)
         assert not torch.allclose(q[1], q_other[1])
+
+
+def test_a_normalised_posterior_mean_has_variance_1_over_the_batch() -> None:
+    """BN-VAE (Zhu et al. 2020): mean 0 and variance 1 over the batch in training, whatever the
+    encodings; afterwards the statistics of the training are used, so a clip stands for itself."""
+    torch.manual_seed(0)
+    h = torch.randn(16, 5, 6)
+    spread = {}
+    for norm in ("none", "batch"):
+        posterior = GaussianLSTM(6, 3, 8, 1, log_variance_start=-6.0, mean_norm=norm)
+        for _ in range(60):
+            q, _ = posterior(h)
+        spread[norm] = q.mean.flatten(0, 1).var(dim=0, unbiased=False)
+        assert (q.log_variance + 6).abs().max() < 1
+    assert spread["none"].max() < 0.1
+    torch.testing.assert_close(spread["batch"], torch.ones(3), atol=0.05, rtol=0)
+    torch.testing.assert_close(q.mean.mean(dim=(0, 1)), torch.zeros(3), atol=1e-4, rtol=0)
+    posterior.eval()
+    alone, together = posterior(h[:1])[0].mean, posterior(h)[0].mean
+    torch.testing.assert_close(alone, together[:1])

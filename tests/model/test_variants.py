@@ -34,6 +34,7 @@ OPTIONS: dict[str, tuple] = {
         SceneConfig(pictures=1, bend=False, arm_light=False, ground=False, table_light=False),
     ),
     "posterior_log_variance_start": (0.0, -6.0),
+    "posterior_norm": ("none", "batch"),
     "prior_log_variance_start": (0.0, -6.0),
     "observation": ("fixed", "learned", "optimal"),
     "condition_at": ("previous", "target"),

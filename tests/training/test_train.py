@@ -19,6 +19,7 @@ from labkit.training.history import read_timing
 from labkit.training.loop import TrainingLoop
 from labkit.training.objective import negative_elbo
 from labkit.training.setup import TrainingSetup
+from labkit.training.validation import validate
 
 
 def with_training(config: Config, **changes: object) -> Config:
@@ -122,13 +123,16 @@ def test_out_of_time_is_validated_and_undone_by_a_resume(smoke, tmp_path) -> Non
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_the_weights_kept_are_the_best_or_the_last(keep, smoke, tmp_path) -> None:
-    """The rate is so high that the second epoch is worse than the first."""
-    config = with_training(smoke, epochs=2, updates_per_epoch=2, learning_rate=0.05, keep=keep)
+def test_the_weights_kept_are_the_best_or_the_last(keep, smoke, tmp_path, monkeypatch) -> None:
+    """The second epoch's predictions are said to be worse than the first one's."""
+    said = iter([20.0, 10.0])
+    monkeypatch.setattr(
+        loop, "validate", lambda setup: dataclasses.replace(validate(setup), psnr=next(said))
+    )
+    config = with_training(smoke, epochs=2, updates_per_epoch=1, keep=keep)
     setup = TrainingSetup(config, torch.device("cpu"))
     config.save(tmp_path / "config.json")
-    first, last = TrainingLoop(setup, tmp_path).fit()
-    assert first.validation_psnr > last.validation_psnr
+    TrainingLoop(setup, tmp_path).fit()
     saved = load_model(tmp_path)[0].state_dict()
     trained = setup.validated_model.state_dict()
     assert all(torch.equal(saved[name], trained[name]) for name in saved) == (keep == "last")

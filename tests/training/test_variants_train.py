@@ -27,6 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "LSTM, batch norm": {"model.predictor": "lstm", "model.predictor_norm": "batch"},
     "learned prior, balanced": LEARNED | {"kl.balance": 0.8},
     "learned prior, not annealed": LEARNED | {"kl.anneal_prior": False},
+    "posterior's mean normalised": {"model.posterior_norm": "batch"},
     "the last weights kept": {"training.keep": "last"},
     "latent maps": LEVELS,
     "latent maps, learned prior": LEVELS | LEARNED,
