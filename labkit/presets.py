@@ -9,6 +9,7 @@ from labkit.config import (
     DataConfig,
     KLConfig,
     ModelConfig,
+    SceneConfig,
     TeacherForcingConfig,
     TrainingConfig,
 )
@@ -87,7 +88,14 @@ does not learn where to go."""
 
 DEMO = dataclasses.replace(
     LAYER,
-    model=dataclasses.replace(LAYER.model, width=8, map_size=32, places=True, output="scene"),
+    model=dataclasses.replace(
+        LAYER.model,
+        width=8,
+        map_size=32,
+        places=True,
+        output="scene",
+        scene=SceneConfig(motion_start=True),
+    ),
     teacher_forcing=TeacherForcingConfig(start=0.0),
     training=dataclasses.replace(LAYER.training, updates_per_epoch=52, learning_rate=0.003),
 )
@@ -121,6 +129,7 @@ FREE = dataclasses.replace(
         posterior_condition=False,
         normalise_condition=False,
         places=False,
+        scene=SceneConfig(),
     ),
     kl=KLConfig(schedule="constant", max_weight=1.0, wait=0.5, anneal_prior=False),
     training=dataclasses.replace(

@@ -114,6 +114,18 @@ class ArmPicture(nn.Module):
         read = hidden + (LIGHT_STATISTICS if light else 0)
         self.mix = nn.Linear(read, pictures - 1) if pictures > 1 else None
 
+    @torch.no_grad()
+    def follow(self, middles: Float[Tensor, "2 k"]) -> None:
+        """Shifts the picture, before training, as the arm is shifted.
+
+        Args:
+            middles: how far the arm's middle (x, y) is shifted, in half frames, by 1 of each of
+                the numbers known.
+        """
+        # A picture that is shifted by s is read at x - s: x_0 and y_0 in `grid`.
+        self.linear.weight[2] = -middles[0] / PLACE_RATE
+        self.linear.weight[5] = -middles[1] / PLACE_RATE
+
     def forward(
         self, known: Float[Tensor, "N k"], light: Float[Tensor, "N 9"], side: int
     ) -> tuple[Float[Tensor, "N 3 S S"], Float[Tensor, "N 1 S S"]]:
@@ -246,6 +258,7 @@ class SceneOutput(Output):
         super().__init__()
         self.condition_size, self.half_size = condition_size, half_size
         self.has_positions = has_positions
+        self.motion_start = scene.motion_start
         self.lights = 1 if scene.table_light else 0
         self.in_channels = self.lights + 4 * (4 if half_size else 1)
         self.table = Table(scene.table_width, first=scene.first_frame, ground=scene.ground)

@@ -21,6 +21,7 @@ from labkit.errors import ConfigError, DataError, RunError
 from labkit.fields import differences
 from labkit.model import VideoCVAE
 from labkit.model.memory import check_memory
+from labkit.training.arm_start import start_at_motion
 from labkit.training.checkpoint import load_model
 from labkit.training.data_order import UpdateSampler, seed_of
 from labkit.training.device import Acceleration
@@ -71,6 +72,8 @@ class TrainingSetup:
         if config.model.normalise_condition:
             mean, std = self.clips.condition_statistics()
             self.model.set_condition_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+        if init_from is None:
+            start_at_motion(self.model, self.clips)
         if init_from is not None:
             self._load(init_from)
         joint = device.type == "cuda" and self.processes.world > 1
@@ -210,6 +213,6 @@ def _check_batch_norm(config: Config, count: int, joint: bool) -> None:
         raise ConfigError(
             f"a batch of {config.training.batch_size}, divided among processes and parts, gives "
             "batch norm one clip at a time",
-            hint="set a larger training.batch_size, fewer processes or parts, or model.norm=group "
-            "and model.predictor_norm=none",
+            hint="set a larger training.batch_size, fewer processes or parts, or model.norm=group, "
+            "model.predictor_norm=none and model.posterior_norm=none",
         )
