@@ -83,8 +83,12 @@ LATENT: dict[str, Changes] = {
 SCENE: dict[str, Changes] = {
     "demo": ("demo", {}),
     "no place maps": ("demo", {"model.places": False}),
+    "no start at what moves": ("demo", {"model.scene": {}}),
     "no picture of the arm": ("demo", {"model.scene": {"arm": False}}),
-    "no change of light": ("demo", {"model.scene": {"arm_light": False, "table_light": False}}),
+    "no change of light": (
+        "demo",
+        {"model.scene": {"motion_start": True, "arm_light": False, "table_light": False}},
+    ),
 }
 TABLES = {"family": FAMILY, "latent": LATENT, "scene": SCENE}
 
