@@ -33,14 +33,15 @@ def write_whole(file: Path | str, data: bytes | str) -> None:
     is a link, the file that it leads to is written and the link stays.
 
     Raises:
-        LabkitError: the file cannot be written, or `file` is a folder, a device, a pipe or a
-            socket; what was there is unharmed.
+        LabkitError: the file cannot be written, its folder is a file, or `file` is a folder, a
+            device, a pipe or a socket; what was there is unharmed.
     """
     file = Path(file)
     temporary = None
     try:
         target = Path(os.path.realpath(file))
         _refuse_special(file, target)
+        refuse_file(file.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         with temporary.open("wb") as stream:
@@ -113,6 +114,15 @@ def _refuse_special(file: Path, target: Path) -> None:
         raise LabkitError(what, file=file, hint="give the name of a file")
 
 
+def refuse_file(folder: Path, error: type[LabkitError] = LabkitError) -> None:
+    """Raises `error` where the place of a folder, or one above it, is taken by a file."""
+    for place in (folder, *folder.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise error("is a file", file=place, hint="give the name of a folder")
+            return
+
+
 @contextlib.contextmanager
 def replacing(folder: Path | str) -> Iterator[Path]:
     """A new, empty folder beside `folder`, which takes its place when the block ends well.
@@ -152,12 +162,7 @@ def writing(folder: Path | str, wait: float = 0.0) -> Iterator[Path]:
     """
     try:
         place = Path(folder).resolve()
-        for above in (place, *place.parents):
-            if above.exists():
-                if not above.is_dir():
-                    named = folder if above == place else above
-                    raise DataError("is a file", file=named, hint="give the name of a folder")
-                break
+        refuse_file(Path(folder), DataError)
         place.parent.mkdir(parents=True, exist_ok=True)
         with locked(place.with_name(f".{place.name}.lock"), wait):
             _clear(place)

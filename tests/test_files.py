@@ -111,4 +111,7 @@ def test_a_folder_below_a_file_says_which_file(tmp_path):
         ):
             pass
         assert Path(caught.value.file) == tmp_path / "file"
+        with pytest.raises(LabkitError, match=r"is a file \(give the name of a folder\)") as caught:
+            write_whole(tmp_path / name / "picture.png", b"new")
+        assert Path(caught.value.file) == tmp_path / "file"
     assert (tmp_path / "file").read_text() == "mine"

@@ -34,9 +34,10 @@ class EpochRow:
     loss: float
     """mean over the epoch's updates: reconstruction + kl_weight * kl"""
     reconstruction: float
-    """squared error, mean over pixel values, of the training rollouts"""
+    """squared error, mean over pixel values and the predicted steps (11 of 12 frames), of the
+    training rollouts; the course's sample code divides the sum over the steps by all 12 frames"""
     kl: float
-    """nats per step, summed over latent dimensions"""
+    """nats per step, summed over latent dimensions, mean over the predicted steps likewise"""
     validation_psnr: float | None
     """dB, free-running from the prior, one sample; empty where the epoch was not validated"""
     kl_weight: float

@@ -13,7 +13,7 @@ from filelock import Timeout
 from labkit.config import MACHINE_FIELDS, Config
 from labkit.errors import LabkitError, RunError
 from labkit.fields import differences
-from labkit.files import locked
+from labkit.files import locked, refuse_file
 from labkit.training.checkpoint import CHECKPOINT, CONFIG, WEIGHTS
 from labkit.training.history import HISTORY
 from labkit.training.schedules import schedule_at
@@ -31,10 +31,11 @@ def locked_run(run: Path) -> Iterator[None]:
     is removed at the end.
 
     Raises:
-        RunError: another training holds the lock.
+        RunError: another training holds the lock, or the folder is a file.
         LabkitError: the folder cannot be written.
     """
     try:
+        refuse_file(run, RunError)
         run.mkdir(parents=True, exist_ok=True)
         (run / LOCK).touch()
     except OSError as error:

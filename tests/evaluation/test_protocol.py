@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
 from labkit.data.dataset import ClipDataset
 from labkit.errors import LabkitError, RunError, ShapeError
@@ -17,6 +18,7 @@ from labkit.evaluation.metrics import channel_psnr
 from labkit.evaluation.protocol import validation_psnr
 from labkit.evaluation.sample_diversity import sample_diversity
 from labkit.evaluation.sampling import Sampler
+from labkit.evaluation.scoring import Scorer
 from labkit.model import VideoCVAE
 
 
@@ -98,6 +100,23 @@ def test_the_course_averages_over_channels_first(model, dataset) -> None:
     still = batch.frames[:, 1:2].expand(-1, 10, -1, -1, -1)
     expected = channel_psnr(still, batch.frames[:, 2:]).numpy()
     np.testing.assert_allclose(course.psnr["repeat_last"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "interior"), [("course", True), ("svg", True), ("frame", False)])
+def test_ssim_is_that_of_scikit_image_where_the_course_uses_it(name, interior, dataset) -> None:
+    batch = dataset.batch(range(3)).to("cpu")
+    truth = batch.frames[:, 2:5]
+    still = batch.frames[:, 1:2].expand_as(truth)
+    found = Scorer(find_protocol(name))(still, truth, None).values["ssim"]
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = [
+        [
+            structural_similarity(a.numpy(), b.numpy(), data_range=1, channel_axis=0, **options)
+            for a, b in zip(*frames, strict=True)
+        ]
+        for frames in zip(still.double(), truth.double(), strict=True)
+    ]
+    assert np.allclose(found, expected, rtol=0, atol=1e-5) == interior
 
 
 def test_best_of_n_is_chosen_for_each_clip_and_metric(model, dataset) -> None:

@@ -14,7 +14,7 @@ from labkit.cli import main
 from labkit.config import Config
 from labkit.data.dataset import ClipDataset
 from labkit.data.simulator import simulate_pack
-from labkit.errors import DataError, LabkitError, RunError
+from labkit.errors import DataError, RunError
 from labkit.files import locked
 from labkit.training import load_model, train
 from labkit.training.checkpoint import load_checkpoint
@@ -76,8 +76,9 @@ def test_a_training_that_never_began_leaves_no_folder(tiny: Config, tmp_path: Pa
 
 def test_a_folder_that_cannot_be_made_is_named(tiny: Config, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LabkitError, match="cannot be written"):
-        train(tiny, tmp_path / "file" / "run", progress=False)
+    for run in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(RunError, match=r"file: is a file \(give the name of a folder\)"):
+            train(tiny, run, progress=False)
 
 
 def test_moved_data_go_on_and_other_data_do_not(
@@ -169,7 +170,7 @@ def test_stopped_by_the_minutes_it_says_where(tiny: Config, tmp_path: Path) -> N
     lines: list[str] = []
     folder = tmp_path / "a run"
     train(tiny, folder, minutes=1e-9, progress=False, report=lines.append)
-    assert "stopped after update 1 of 2" in lines[-1]
+    assert "stopped after update 1 of 2" in lines[-2]
     assert lines[-1].endswith(f"labkit train --resume --out '{folder}'")
 
 
