@@ -237,8 +237,8 @@ assert mean_difference(futures.predicted) > 5 * mean_difference(draws.predicted)
 #
 # ## 6.8 A used latent beside a collapsed one
 #
-# Section 4.9 of [04_training](04_training.ipynb) has trainings without a condition, where the motion
-# of the arm is unknown. Their histories show both cases:
+# Section 4.9 of [04_training](04_training.ipynb) has trainings without a condition, where the
+# motion of the arm is unknown. Their histories show both cases:
 
 # %%
 from labkit.training import read_history
