@@ -21,7 +21,9 @@ class Between:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.low:g}..{self.high:g}"
+        whole = float(self.low).is_integer() and float(self.high).is_integer()
+        low, high = (int(end) if whole else f"{end:g}" for end in (self.low, self.high))
+        return f"{low}..{high}"
 
 
 class Checked:

@@ -69,6 +69,7 @@ def test_an_unknown_field_is_named_with_the_nearest(
 @pytest.mark.parametrize(
     ("kind", "field", "value", "allowed"),
     [
+        (Config, "seed", -1, r"0\.\.2147483647"),
         (TrainingConfig, "epochs", 0, r"1\.\."),
         (TrainingConfig, "adam_beta1", 1.0, r"0\.\.0\.9999"),
         (DataConfig, "n_past", 101, r"1\.\.100"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from labkit.cli.options import Device, use, wrapped
+from labkit.cli.options import Device, terminal_width, use, wrapped
 from labkit.cli.reading import Flag
 from labkit.cores import usable_cores
 from labkit.presets import PRESETS, preset
@@ -167,7 +167,7 @@ def _print(comparison: Comparison, page: Path) -> None:
     protocol = protocol_of(comparison)
     print(wrapped(f"{protocol[0].upper()}{protocol[1:]}."))
     for table in tables_of(comparison):
-        print(f"\n{as_text(table)}")
+        print(f"\n{as_text(table, terminal_width())}")
     print()
     for sentence in answer(comparison):
         print(wrapped(sentence))

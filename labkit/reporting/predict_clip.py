@@ -47,6 +47,9 @@ def predict_clip(
     if horizon < 1:
         raise LabkitError(f"--horizon is {horizon}", hint="give at least 1")
     folder = Path(clip_folder)
+    if not folder.is_dir():
+        hint = "give the folder of a clip, with 0.png, 1.png, ... and actions.csv"
+        raise DataError("no such folder", file=folder, hint=hint)
     start = layout.read_start(folder, n_past, n_past + horizon)
     condition = _conditions(start, config, folder, horizon)
     context = torch.from_numpy(start.frames[None, :n_past].copy()).to(device).float() / 255

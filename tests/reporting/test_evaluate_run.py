@@ -175,6 +175,8 @@ def test_predict_clip_writes_a_gif_of_all_frames(run, simulated, tmp_path) -> No
     predict_clip(run, tmp_path / "clip", tmp_path / "out.gif")
     with Image.open(io.BytesIO((tmp_path / "out.gif").read_bytes())) as gif:
         assert gif.n_frames == 12
+    with pytest.raises(DataError, match=r"nowhere: no such folder \(give the folder of a clip"):
+        predict_clip(run, tmp_path / "nowhere", tmp_path / "out.gif")
     (tmp_path / "clip" / "endeffector_positions.csv").unlink()
     with pytest.raises(LabkitError, match="no end-effector positions"):
         predict_clip(run, tmp_path / "clip", tmp_path / "out.gif")
