@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import io
 import json
 import shutil
 from pathlib import Path
@@ -115,8 +116,8 @@ def test_from_the_handout_to_the_grade(
     said = capsys.readouterr().out
     assert "this is no sandbox" in said
     assert "2 of 2 submissions are graded" in said
-    table = (tmp_path / "grades" / "grades.csv").open(encoding="utf-8-sig", newline="")
-    honest, cheat = csv.DictReader(table)
+    table = (tmp_path / "grades" / "grades.csv").read_bytes().decode("utf-8-sig")
+    honest, cheat = csv.DictReader(io.StringIO(table, newline=""))
     assert (honest["student_id"], honest["name"]) == ("s0001", "王小明")
     assert honest["problem"] == ""
     assert honest["findings"] == ""
