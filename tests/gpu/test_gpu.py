@@ -58,7 +58,7 @@ def losses(config: Config, device: torch.device) -> dict[str, float]:
     (batch,) = setup.batches(range(1))
     batch = batch.to(device)
     weights = {"kl_weight": 1.0, "teacher_forcing_ratio": 0.0}
-    return {name: float(x) for name, x in batch_losses(setup, batch, 0, weights).items()}
+    return {name: x.item() for name, x in batch_losses(setup, batch, 0, weights).items()}
 
 
 @pytest.mark.parametrize("name", ["smoke", "course", "svg", "latent", "demo"])
