@@ -135,7 +135,7 @@ FREE = dataclasses.replace(
     training=dataclasses.replace(
         DEMO.training,
         epochs=24,
-        updates_per_epoch=24,
+        updates_per_epoch=15,
         schedule_by="update",
         batch_size=4,
         precision="fp32",
