@@ -109,8 +109,14 @@ def in_16_bits(folder):
     Image.fromarray(grey).save(folder / "3.png")
 
 
+def names_of_ffmpeg(folder):
+    for number in range(12):
+        (folder / f"{number}.png").rename(folder / f"frame_{number + 1:04}.png")
+
+
 MENDED = {
     "other names": (other_names, "names", True),
+    "names as ffmpeg gives them": (names_of_ffmpeg, "names", True),
     "a frame that is there twice": (copies("0.png", "00.png"), "names", True),
     "a pandas index": (rewritten(with_index), "tables", True),
     "pandas' numbers of the columns": (rewritten(with_pandas_head), "tables", True),
