@@ -28,11 +28,7 @@ def similarities(results: Sequence[Graded], handed: HandedOut) -> dict[str, list
         handed: the exercises' solutions and the lab's own runs.
     """
     found: dict[str, list[str]] = defaultdict(list)
-    given = {
-        digest
-        for book in handed.notebooks.values()
-        for digest in book.solutions.values()
-    }  # fmt: skip
+    given = {each for book in handed.notebooks.values() for each in book.solutions.values()}
     near = _near_runs(results, handed)
     for one, other in itertools.combinations(results, 2):
         if one.student_id and one.student_id.casefold() == other.student_id.casefold():
@@ -55,10 +51,10 @@ def _shortened(said: list[str]) -> list[str]:
 
 def _of_pair(one: Graded, other: Graded, given: set[str]) -> Iterator[tuple[str, str]]:
     """(what is equal, what it can mean)."""
-    if one.zip_sha256 == other.zip_sha256:
+    if one.zip_sha256 and one.zip_sha256 == other.zip_sha256:
         yield "The same zip", "one is a copy of the other."
         return
-    for notebook in one.written.keys() & other.written.keys():
+    for notebook in sorted(one.written.keys() & other.written.keys()):
         mine, theirs = one.written[notebook], other.written[notebook]
         equal = [
             name
