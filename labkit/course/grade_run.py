@@ -157,7 +157,7 @@ def _load(
         result.findings.append("The weights are not those of the manifest: their digests differ.")
     if sha256(config) != record.config_sha256:
         result.findings.append("The config is not that of the manifest: their digests differ.")
-    _refuse_pickle(weights)
+    refuse_pickle(weights)
     (folder / CONFIG).write_bytes(config)
     (folder / WEIGHTS).write_bytes(weights)
     loaded = Config.load(folder / CONFIG)
@@ -175,8 +175,12 @@ def _load(
     return model, config_read
 
 
-def _refuse_pickle(weights: bytes) -> None:
+def refuse_pickle(weights: bytes) -> None:
     """Raises LabkitError for a file of `torch.save` or `pickle`, which could run code."""
+    # safetensors: the length of the header, which is JSON. That length can begin like a pickle.
+    header = int.from_bytes(weights[:8], "little")
+    if weights[8:9] == b"{" and header <= len(weights) - 8:
+        return
     zipped = weights.startswith(b"PK\x03\x04")
     if zipped or weights[:1] == b"\x80" or weights[:2] in (b"(d", b"}q", b"cp", b"c_"):
         raise LabkitError(

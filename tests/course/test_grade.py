@@ -22,6 +22,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from submissions import Handed, SmallRun, notebook, raw_zip, report, scheduled
 
@@ -250,6 +251,21 @@ def test_no_code_of_a_submission_runs(run: SmallRun, graded, tmp_path: Path) -> 
         assert "is a pickle, which can run code" in result.runs[0].problem
         assert any("checkpoint.pt, which may be a pickle" in note for note in result.notes)
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("first", [b"\x80", b"P", b"("])
+def test_weights_whose_first_byte_is_that_of_a_pickle_are_weights(first: bytes) -> None:
+    # A file of safetensors begins with the length of its header, which blanks may fill.
+    data = safetensors.torch.save({"x": torch.zeros(1)})
+    header = int.from_bytes(data[:8], "little")
+    length = header + (first[0] - header) % 256
+    padded = data[8 : 8 + header] + b" " * (length - header) + data[8 + header :]
+    weights = length.to_bytes(8, "little") + padded
+    assert weights[:1] == first
+    assert torch.equal(safetensors.torch.load(weights)["x"], torch.zeros(1))
+    grade_run.refuse_pickle(weights)
+    with pytest.raises(LabkitError, match="is a pickle"):
+        grade_run.refuse_pickle(pickle.dumps({"x": 1}))
 
 
 def test_weights_of_another_architecture(run: SmallRun, graded, tmp_path: Path) -> None:
