@@ -393,6 +393,6 @@ def _letters() -> frozenset[int]:
         if font.family in SYSTEM_FAMILIES and font.path:
             file = Path(font.path)
             several = file.suffix.lower() in (".ttc", ".otc")
-            read = TTCollection(file, lazy=True).fonts[0] if several else TTFont(file, lazy=True)
-            codes |= set(read.getBestCmap())
+            with TTCollection(file, lazy=True) if several else TTFont(file, lazy=True) as read:
+                codes |= set((read.fonts[0] if several else read).getBestCmap())
     return frozenset(codes)

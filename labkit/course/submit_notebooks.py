@@ -9,7 +9,7 @@ import html
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,15 +130,22 @@ def execute(
         extra_arguments=["--log-level=ERROR", *start_options()],
     )
     total = len(notebook.cells)
+    started = 0
+
+    def cell_started(cell: NotebookNode, cell_index: int) -> None:
+        nonlocal started
+        started = cell_index + 1
+
+    client.on_cell_start = cell_started
     client.on_cell_complete = lambda cell, cell_index: cell_done(cell_index + 1, total)
     problem = None
     try:
         # The order of a set's strings is then the same in each execution.
         client.execute(env={**os.environ, "PYTHONHASHSEED": "0"})
     except CellTimeoutError:
-        problem = f"cell {_place(notebook)} does not end within {seconds:g} seconds"
+        problem = f"cell {started} does not end within {seconds:g} seconds"
     except DeadKernelError:
-        problem = f"the kernel died in cell {_place(notebook)}"
+        problem = f"the kernel died in cell {started}"
     except RuntimeError as error:
         reason = str(error).partition("\n")[0][:120]
         raise LabkitError(f"no kernel could be started: {reason}", file=file) from None
@@ -146,7 +153,9 @@ def execute(
     notebook.metadata.pop("widgets", None)
     language = notebook.metadata.get("language_info", {})
     notebook.metadata["language_info"] = {"name": language.get("name", "python")}
-    return Notebook(file, notebook, _first_failure(notebook) or problem)
+    # A cell that is interrupted raises KeyboardInterrupt, which says less than the time limit.
+    before = notebook.cells if problem is None else notebook.cells[: started - 1]
+    return Notebook(file, notebook, _first_failure(before) or problem)
 
 
 class _Client(NotebookClient):
@@ -210,24 +219,9 @@ def _stable(text: str) -> str:
     return re.sub(r"\b0x[0-9a-fA-F]{6,16}\b", "0x...", text)
 
 
-def _place(notebook: NotebookNode) -> int:
-    """Number of the cell that was being executed, counted from 1 as the reader counts."""
-    done = [
-        number
-        for number, cell in enumerate(notebook.cells, start=1)
-        if cell.cell_type == "code" and cell.execution_count is not None
-    ]
-    later = [
-        number
-        for number, cell in enumerate(notebook.cells, start=1)
-        if cell.cell_type == "code" and cell.source.strip() and number > max(done, default=0)
-    ]
-    return later[0] if later else max(done, default=1)
-
-
-def _first_failure(notebook: NotebookNode) -> str | None:
-    """The first cell with an error, in one line."""
-    for number, cell in enumerate(notebook.cells, start=1):
+def _first_failure(cells: Sequence[NotebookNode]) -> str | None:
+    """The first cell with an error, in one line; counted from 1 as the reader counts."""
+    for number, cell in enumerate(cells, start=1):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 reason = " ".join(str(output.evalue).split())[:160]
