@@ -66,7 +66,6 @@ def test_annealing_is_asked_of_every_arm_with_every_seed(done) -> None:
         "2 seeds x 3 clips",
         "kl.schedule",
         "posterior",
-        "end of each cycle",
         *told["answer"][0].split(" (")[:1],
         "labkit experiment annealing --preset smoke",
     ):
