@@ -95,11 +95,11 @@ def test_from_the_handout_to_the_grade(
     monkeypatch.chdir(desk)
     assert main(["check"]) == 0
     assert "2 of 2 exercises pass: 4 of 4 points" in capsys.readouterr().out
-    # With one epoch both schedules would have the weight 0, and the runs the same weights.
-    common = ["--data.root", str(simulated), "--training.epochs", "2", "--device", "cpu"]
-    for schedule in ("cyclical", "monotonic"):
+    # In one epoch both schedules have the weight 0; with one seed the runs would be the same.
+    common = ["--data.root", str(simulated), "--training.epochs", "1", "--device", "cpu"]
+    for seed, schedule in (("1", "cyclical"), ("2", "monotonic")):
         words = ["train", "smoke", "--kl.schedule", schedule, "--out", f"runs/{schedule}"]
-        assert main([*words, *common, "--no-tensorboard", "--no-progress"]) == 0
+        assert main([*words, *common, "--seed", seed, "--no-tensorboard", "--no-progress"]) == 0
         words = ["evaluate", f"runs/{schedule}", "--protocol", "course", "--lpips", "none"]
         assert main([*words, "--samples", "1", "--device", "cpu", "--no-progress"]) == 0
     submit = ["submit", "--student-id", "s0001", "--name", "王小明", "--out", str(handed_in)]
@@ -123,15 +123,12 @@ def test_from_the_handout_to_the_grade(
     assert honest["problem"] == ""
     assert honest["findings"] == ""
     assert honest["missing"] == ""
-    assert honest["psnr_measured_db"] == _two_digits(honest["psnr_claimed_db"])
+    claimed = float(honest["psnr_claimed_db"])
+    assert float(honest["psnr_measured_db"]) == pytest.approx(claimed, abs=0.02)
     assert honest["psnr_share_percent"] == "60"
     assert honest["psnr (of 20)"] == "12"
     assert honest["leak_proof"] == "no leak found"
     assert (honest["exercises_run"], honest["exercises_of"]) == ("4", "4")
     assert (cheat["exercises_run"], cheat["psnr (of 20)"]) == ("0", "0")
-    results = [json.loads(file.read_bytes()) for file in (tmp_path / "grades/results").iterdir()]
-    assert all(each["notes"] == [] for each in results)
-
-
-def _two_digits(value: str) -> str:
-    return f"{float(value):.2f}"
+    (result,) = (tmp_path / "grades" / "results").glob("*s0001*.json")
+    assert json.loads(result.read_bytes())["notes"] == []
