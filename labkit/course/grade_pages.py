@@ -199,7 +199,7 @@ def _run(run: RunResult, unmeasured: str) -> dict[str, Any]:
         "name": run.name,
         "measured": decibels(run.measured) or unmeasured,
         "claimed": decibels(run.claimed),
-        "interval": f"{low:.2f} to {high:.2f}" if low is not None else "",
+        "interval": f"{decibels(low)}..{decibels(high)}" if low is not None else "",
         "repeat": decibels(run.repeat_last),
         "proof": run.proof,
         "clean": run.clean,
