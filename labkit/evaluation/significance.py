@@ -114,7 +114,9 @@ def crossed(
         doubt += of_clips**2 / (clips - 1) + of_rest**2 / ((seeds - 1) * (clips - 1))
     if total <= 0:
         return float(mean), float(mean), 1.0 if mean == 0 else 0.0
-    error, freedom = np.sqrt(total / (seeds * clips)), total**2 / doubt
+    error = np.sqrt(total / (seeds * clips))
+    # Where one variance is subtracted, Satterthwaite's number can fall below that of each part.
+    freedom = max(total**2 / doubt, min(seeds, clips) - 1)
     half = stats.t.ppf(0.5 + level / 2, freedom) * error
     p = 2 * stats.t.sf(abs(mean) / error, freedom)
     return float(mean - half), float(mean + half), float(p)
