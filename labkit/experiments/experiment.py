@@ -18,6 +18,7 @@ from labkit.experiments.page import write_page
 from labkit.experiments.questions import QUESTIONS, arms_of
 from labkit.experiments.training import LOG, EvaluationOptions, Job, carry_out
 from labkit.fields import differences
+from labkit.files import refuse_file
 from labkit.training.checkpoint import CONFIG
 
 
@@ -68,12 +69,14 @@ def run_experiment(
         LabkitError: an unknown question or protocol, settings that do not fit together, or fewer
             than two arms could be trained.
         DataError: the data set is not there.
-        RunError: `out` holds runs with other settings, or another experiment runs in it.
+        RunError: `out` is a file or holds runs with other settings, or another experiment runs in
+            it.
         Interrupted: Ctrl-C or SIGTERM came; everything is saved.
     """
     jobs = planned(question, base, out, seeds, evaluation or EvaluationOptions())
     at_once, threads = shared_out(len(jobs), cores, at_once, threads)
     _check_settings(jobs)
+    refuse_file(out, RunError)
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / ".lock", timeout=0):

@@ -201,3 +201,11 @@ def test_a_second_experiment_in_the_folder_is_refused(done, simulated, capsys) -
     with FileLock(done / ".lock"):
         assert main(words(simulated, done, *SMALL)) == 2
     assert "another experiment is running" in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_of_an_experiment(simulated, tmp_path, capsys) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert main(words(simulated, file, "--epochs", str(EPOCHS))) == 2
+    assert "file: is a file (give the name of a folder)" in capsys.readouterr().err
+    assert file.read_text() == "mine"
