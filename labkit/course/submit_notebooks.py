@@ -127,7 +127,7 @@ def execute(
         allow_errors=True,
         record_timing=False,
         store_widget_state=False,
-        extra_arguments=["--log-level=ERROR", *start_options()],
+        extra_arguments=["--log-level=CRITICAL", *start_options()],
     )
     total = len(notebook.cells)
     started = 0
