@@ -237,20 +237,43 @@ assert mean_difference(futures.predicted) > 5 * mean_difference(draws.predicted)
 #
 # ## 6.8 A used latent beside a collapsed one
 #
-# Section 4.9 of [04_training](04_training.ipynb) has trainings without a condition, where the
-# motion of the arm is unknown. Their histories show both cases:
+# The two runs of section 4.9 of [04_training](04_training.ipynb) have no condition, so the motion
+# of the arm is unknown. In `free_run` the latent is used. In `free_collapsed_run` it has collapsed.
+# We draw three samples of each for four test clips.
 
 # %%
-from labkit.training import read_history
+from labkit.course.small_model import simulated_windows
 
-for name in ("no_condition_cyclical", "no_condition_cyclical_weight_1"):
-    history = read_history(Path("small_runs") / name)
-    active, gain = history["active_units"][-1], history["posterior_gain"][-1]
-    print(f"{name:<31} {active:.0f} of 8 units active, posterior gain {gain:z.1f} dB")
+unseen, rows = simulated_windows(4, first=SPLIT_OFFSETS["test"])
+no_condition = rows[:, :, :0]  # no columns
+samples, deviation = {}, {}
+for name, folder in (("used", "free_run"), ("collapsed", "free_collapsed_run")):
+    free, _ = load_model(Path(folder))
+    chance = torch.Generator().manual_seed(1)
+    with torch.inference_mode():
+        samples[name] = free.predict(unseen[:, :2], no_condition, 10, samples=3, generator=chance)
+    deviation[name] = 255 * samples[name].std(dim=1).mean().item()
+    print(f"{name:<10} deviation of a pixel over the samples: {deviation[name]:.0f} grey levels")
+assert deviation["used"] > 1
+assert deviation["used"] > 5 * deviation["collapsed"]
 
 # %% [markdown]
-# In the first run the posterior describes the target frame by $z$, and $z$ is used. In the second
-# run no unit is active, and $z$ has no effect.
+# The samples for the last of the four clips:
+
+# %%
+from labkit.views import to_uint8
+
+strips = {"truth": to_uint8(unseen[3])}
+for name, of_clips in samples.items():
+    for number, sample in enumerate(of_clips[3], start=1):
+        whole = torch.cat([unseen[3, :2], sample])
+        strips[f"{name}: sample {number}"] = to_uint8(whole, clip=True)
+Image(png_bytes(filmstrip(strips, n_past=2, steps=(1, 2, 4, 6, 8, 11))))
+
+# %% [markdown]
+# With a used latent the arm is at another place in each sample. With a collapsed latent the three
+# samples are the same picture: a blur over the places where the arm can be. A sample does not have
+# to equal the truth. The truth is only one of the possible futures.
 #
 # ## 6.9 Hand in
 #

@@ -43,7 +43,8 @@ _STILL = """<style>
   display: none;
 }
 </style>
-<div class="labkit-pilot-still"><img alt="%s" src="%s" style="max-width: none; background: #fff">
+<div class="labkit-pilot-still" style="overflow-x: auto">
+<img alt="%s" src="%s" style="max-width: none; background: #fff">
 <p>This is a still picture. Run the cell to drive the arm.</p></div>"""
 
 
