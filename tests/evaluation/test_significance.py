@@ -168,3 +168,13 @@ def test_the_windows_come_from_the_protocols_sentence() -> None:
     check_alike({"a": evaluation(), "b": evaluation()})
     assert windows_of(evaluation()) == "3 first windows of the test split of sim"
     assert windows_of(evaluation(protocol="my own")) == "3 windows"
+
+
+def test_an_interval_over_two_seeds_has_one_degree_of_freedom_at_least() -> None:
+    """A variance that is subtracted can make Satterthwaite's number as small as it likes."""
+    widest = stats.t.ppf(0.975, 1)
+    for seed in range(300):
+        table = np.random.default_rng(seed).normal(size=(2, 64))
+        low, high, _ = crossed(table)
+        variance = 64 * table.mean(axis=1).var(ddof=1) + 2 * table.mean(axis=0).var(ddof=1)
+        assert high - low <= 2.001 * widest * np.sqrt(variance / table.size)
