@@ -271,9 +271,10 @@ for name, of_clips in samples.items():
 Image(png_bytes(filmstrip(strips, n_past=2, steps=(1, 2, 4, 6, 8, 11))))
 
 # %% [markdown]
-# With a used latent the arm is at another place in each sample. With a collapsed latent the three
-# samples are the same picture: a blur over the places where the arm can be. A sample does not have
-# to equal the truth. The truth is only one of the possible futures.
+# All samples are blurred. With a used latent there is a dark arm, and it is at another place in
+# each sample. With a collapsed latent the three samples are the same picture: a faint blur over all
+# places where the arm can be. A sample does not have to equal the truth. The truth is only one of
+# the possible futures.
 #
 # ## 6.9 Hand in
 #
