@@ -114,6 +114,9 @@ nbgrader generate_feedback 01_elbo_derivation
 ```
 
 The assignments are: {names}.
+
+The zips that students hand in are measured by `labkit grade FOLDER --data ROOT`. It runs no code of
+theirs. docs/course.md in labkit's folder leads through the course's year.
 """
 
 NBGRADER = '''"""Settings of nbgrader for this course."""

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -163,9 +164,23 @@ def nbgrader(tree: Path, *words: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_nbgrader_gives_full_points_to_the_solution_and_none_to_the_blank(tmp_path: Path) -> None:
+def autograded(
+    tree: Path, assignment: str, books: dict[str, Any]
+) -> dict[str, tuple[float, float]]:
+    """(score, most) that nbgrader gives to each student's notebook of a released assignment."""
     from nbgrader.api import Gradebook
 
+    for student, book in books.items():
+        folder = tree / "submitted" / student / assignment
+        folder.mkdir(parents=True)
+        nbformat.write(book, folder / f"{assignment}.ipynb")
+    nbgrader(tree, "autograde", assignment)
+    with Gradebook(f"sqlite:///{tree / 'gradebook.db'}") as gradebook:
+        found = {name: gradebook.find_submission(assignment, name) for name in books}
+        return {name: (each.score, each.max_score) for name, each in found.items()}
+
+
+def test_nbgrader_gives_full_points_to_the_solution_and_none_to_the_blank(tmp_path: Path) -> None:
     out = tmp_path / "out"
     hand_out(out, notebooks=one_notebook(tmp_path, SMALL))
     tree, student = out / "nbgrader", out / "student" / "01_small.ipynb"
@@ -176,14 +191,23 @@ def test_nbgrader_gives_full_points_to_the_solution_and_none_to_the_blank(tmp_pa
     assert [c.metadata for c in given.cells] == [c.metadata for c in released.cells]
     solved = nbformat.read(student, as_version=4)
     solved.cells[0].source = "def double(x):\n    return 2 * x"
-    for name, book in {"blank": given, "solved": solved}.items():
-        folder = tree / "submitted" / name / "01_small"
-        folder.mkdir(parents=True)
-        nbformat.write(book, folder / "01_small.ipynb")
-    nbgrader(tree, "autograde", "01_small")
-    with Gradebook(f"sqlite:///{tree / 'gradebook.db'}") as book:
-        scores = {n: book.find_submission("01_small", n).score for n in ("blank", "solved")}
-    assert scores == {"blank": 0, "solved": 3}
+    scores = autograded(tree, "01_small", {"blank": given, "solved": solved})
+    assert scores == {"blank": (0, 3), "solved": (3, 3)}
+
+
+def test_nbgrader_grades_a_notebook_of_the_course(handed_out: Path, tmp_path: Path) -> None:
+    name = "01_elbo_derivation"
+    tree = tmp_path / "nbgrader"
+    shutil.copytree(handed_out / "nbgrader", tree)
+    nbgrader(tree, "generate_assignment", name)
+    blank_book, solved = (
+        nbformat.read(tree / folder / name / f"{name}.ipynb", as_version=4)
+        for folder in ("release", "source")
+    )
+    most = sum(cell.metadata.nbgrader.get("points", 0) for cell in grade_cells(solved))
+    assert most > 0
+    scores = autograded(tree, name, {"blank": blank_book, "solved": solved})
+    assert scores == {"blank": (0, most), "solved": (most, most)}
 
 
 def test_blank_keeps_what_is_no_solution() -> None:
