@@ -17,7 +17,7 @@ from labkit.errors import ConfigError
 
 COURSE = Config(
     data=DataConfig(windows="first"),
-    kl=KLConfig(schedule="cyclical", max_weight=1.0, cycles=3, ratio=2.0),
+    kl=KLConfig(schedule="cyclical", max_weight=1.0, cycles=3, ratio=2.0, cycle_start="epoch"),
     teacher_forcing=TeacherForcingConfig(),
     model=ModelConfig(backbone="vgg64"),
 )
@@ -28,7 +28,8 @@ annealing is cyclical; the default there is monotonic (no `--kl_anneal_cyclical`
 teacher forcing falls by 0.01 each epoch; the default there is `tfr_decay_step` 0, so it never
 falls. For the sample code's own defaults add `--kl.schedule monotonic --teacher-forcing.decay-step
 0`. For one ramp over the first quarter of the training, as in several public solutions, add
-`--kl.schedule monotonic --kl.ratio 4`."""
+`--kl.schedule monotonic --kl.ratio 4`. A cycle begins with a whole epoch, also where the cycles do
+not divide the epochs, so its first weight is 0."""
 
 SPEC = dataclasses.replace(
     COURSE, model=dataclasses.replace(COURSE.model, encoding_size=64, latent_size=128)
