@@ -4,6 +4,7 @@ one small simulated data set."""
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ import torch
 from labkit.config import Config
 from labkit.data.simulator import simulate_pack
 from labkit.presets import SMOKE
+
+# pytest-xdist gives its processes the width of its terminal, and lines that are longer would be
+# broken. A test of a narrow terminal sets it.
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(autouse=True, scope="session")

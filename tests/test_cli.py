@@ -92,6 +92,8 @@ def test_the_commands_are_those_of_the_readme() -> None:
         "import",
         "handout",
         "check",
+        "submit",
+        "grade",
         "prove",
         "control",
         "predict",

@@ -152,7 +152,7 @@ def test_the_zip_has_everything_and_its_manifest_is_true(submitted, student: Pat
     manifest, sealed = read_manifest(opened.read("manifest.json"), submitted.file)
     assert sealed
     assert set(manifest.files) == set(opened.entries) - {"manifest.json"}
-    assert all(opened.digest(name) == digest for name, digest in manifest.files.items())
+    assert opened.digests() == manifest.files
     assert (manifest.student_id, manifest.name) == ("0856123", "Ming Wang")
     assert [each.passed for each in manifest.exercises] == [True]
     assert [each.problem for each in manifest.notebooks] == [None]

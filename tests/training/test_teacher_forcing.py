@@ -52,9 +52,9 @@ def test_the_rollout_is_given_the_sample(
     given = []
     plain = setup.model.rollout
 
-    def rollout(frames, condition, n_past, *, teacher_forced, generator):
+    def rollout(*inputs, teacher_forced, **options):
         given.append(teacher_forced)
-        return plain(frames, condition, n_past, teacher_forced=teacher_forced, generator=generator)
+        return plain(*inputs, teacher_forced=teacher_forced, **options)
 
     monkeypatch.setattr(setup.model, "rollout", rollout)
     (batch,) = setup.batches(range(1))
