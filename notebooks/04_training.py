@@ -434,7 +434,7 @@ loss.backward()  # the gradient of every weight
 norm = torch.nn.utils.clip_grad_norm_(model.parameters(), t.gradient_clip)
 adam.step()
 average.update_parameters(model)
-print(f"gradient norm {norm:.1f}, limited to {t.gradient_clip:g}")
+print(f"gradient norm about {norm:.0f}, limited to {t.gradient_clip:g}")
 
 # %% [markdown]
 # The same update by the package, and by the reference page:
