@@ -130,6 +130,21 @@ def leaves_a_gap(folder: Path) -> None:
         (folder / f"{number}.png").rename(folder / f"{number + 1}.png")
 
 
+def has_names_without_numbers(folder: Path) -> None:
+    for number in range(12):
+        (folder / f"{number}.png").rename(folder / f"picture {chr(ord('a') + number)}.png")
+
+
+def has_names_of_ffmpeg(folder: Path) -> None:
+    for number in range(12):
+        (folder / f"{number}.png").rename(folder / f"frame_{number + 1:04}.png")
+
+
+def has_names_of_ffmpeg_with_a_gap(folder: Path) -> None:
+    has_names_of_ffmpeg(folder)
+    (folder / "frame_0004.png").unlink()
+
+
 def copies(name: str, copy: str):
     return lambda folder: shutil.copyfile(folder / name, folder / copy)
 

@@ -8,6 +8,7 @@ everything as it was, an earlier good pack included.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -35,6 +36,8 @@ from breaking import (
     frames_entry,
     half,
     has_an_empty_split,
+    has_names_of_ffmpeg_with_a_gap,
+    has_names_without_numbers,
     has_no_split,
     has_two_validation_splits,
     holds_other_things,
@@ -164,8 +167,15 @@ def begin_apart(how: str, *words: str) -> subprocess.Popen[str]:
     begin = textwrap.dedent(BEGIN[how])
     code = f"{begin}\nimport sys\nfrom labkit.cli import main\nsys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-B", "-c", code, "data", *words]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, encoding="utf-8")
+    # readline, which pytest imports, sets COLUMNS for child processes behind os.environ's back.
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=dict(os.environ),
+    )
 
 
 def end(process: subprocess.Popen[str]) -> Answer:
@@ -220,6 +230,18 @@ FAULTS = [
     clip("a missing frame", removes("3.png"), "1/3.png", "missing"),
     clip("the last frame is missing", removes("11.png"), "1/11.png", "12 rows"),
     clip("frames numbered with a gap", leaves_a_gap, "1/5.png", "missing"),
+    clip(
+        "frames whose names have no numbers",
+        has_names_without_numbers,
+        "records/1",
+        r"no frames; its files: .*picture a\.png.*expected 0\.png, 1\.png",
+    ),
+    clip(
+        "ffmpeg's names with a gap",
+        has_names_of_ffmpeg_with_a_gap,
+        "1/frame_0004.png",
+        "frame is missing.*extract the clip again",
+    ),
     clip("a truncated PNG", changes("3.png", half), "1/3.png", "not a readable PNG"),
     clip("a zero-byte PNG", writes("3.png", b""), "1/3.png", "no bytes"),
     clip("text called .png", writes("3.png", "hello"), "1/3.png", "not a readable PNG"),

@@ -7,7 +7,19 @@ import shutil
 
 import numpy as np
 import pytest
-from breaking import CLIP, all_pictures, cell, copies, half, is_a_jpeg, removes, zip_of
+from breaking import (
+    CLIP,
+    all_pictures,
+    cell,
+    copies,
+    half,
+    has_names_of_ffmpeg,
+    has_names_of_ffmpeg_with_a_gap,
+    has_names_without_numbers,
+    is_a_jpeg,
+    removes,
+    zip_of,
+)
 from breaking import changes as changes_bytes
 from PIL import Image
 
@@ -109,14 +121,9 @@ def in_16_bits(folder):
     Image.fromarray(grey).save(folder / "3.png")
 
 
-def names_of_ffmpeg(folder):
-    for number in range(12):
-        (folder / f"{number}.png").rename(folder / f"frame_{number + 1:04}.png")
-
-
 MENDED = {
     "other names": (other_names, "names", True),
-    "names as ffmpeg gives them": (names_of_ffmpeg, "names", True),
+    "names as ffmpeg gives them": (has_names_of_ffmpeg, "names", True),
     "a frame that is there twice": (copies("0.png", "00.png"), "names", True),
     "a pandas index": (rewritten(with_index), "tables", True),
     "pandas' numbers of the columns": (rewritten(with_pandas_head), "tables", True),
@@ -241,6 +248,8 @@ def test_the_middle_square_is_scaled_and_labels_stay_whole_numbers():
     ("do", "file", "row"),
     [
         (removes("3.png"), "3.png", None),
+        (has_names_of_ffmpeg_with_a_gap, "frame_0004.png", None),
+        (has_names_without_numbers, "", None),
         (changes_bytes("3.png", half), "3.png", None),
         (cell("actions.csv", "nan"), "actions.csv", 5),
         (cell("actions.csv", "1;2"), "actions.csv", None),

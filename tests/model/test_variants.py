@@ -30,6 +30,7 @@ OPTIONS: dict[str, tuple] = {
     "output": ("sigmoid", "flow", "cdna", "layer", "scene"),
     "scene": (
         SceneConfig(),
+        SceneConfig(motion_start=True),
         SceneConfig(arm=False, first_frame=False),
         SceneConfig(pictures=1, bend=False, arm_light=False, ground=False, table_light=False),
     ),

@@ -42,6 +42,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "painted": {"model.output": "sigmoid"},
     "flow without a layer": {"model.output": "flow"},
     "CDNA": {"model.output": "cdna"},
+    "scene": {"model.output": "scene"},
+    "scene that follows what moves": {
+        "model.output": "scene",
+        "model.scene": {"motion_start": True},
+    },
     "fixed variance": {"model.observation": "fixed"},
     "learned variance": {"model.observation": "learned"},
     "condition of the target": {"model.condition_at": "target"},
