@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -33,6 +34,9 @@ SWITCHES = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+# A traceback, and whatever else a cell writes to stderr.
+FAILED = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"
 
 # What JupyterLab itself writes as an error when its kernel is taken away, or at its start.
 NOT_OURS = ("WebSocket", "/api/", "/lab/api/", "Failed to load resource", "Kernel", "kernel")
@@ -99,7 +103,6 @@ class Lab:
             number: the cell's place, from 0.
             wanted: a selector of what the cell shows, and what is not there yet.
         """
-        failed = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']"
         page.get_by_text("| Idle").wait_for()
         cell = page.locator(".jp-Notebook .jp-CodeCell").nth(number)
         for attempt in range(600):
@@ -110,10 +113,31 @@ class Lab:
                 cell.locator(".jp-InputArea-editor").click()
                 page.keyboard.press("Shift+Enter")
             page.wait_for_timeout(200)
-            if page.locator(f"{wanted}, {failed}").count():
+            if page.locator(f"{wanted}, {FAILED}").count():
                 break
-        assert page.locator(failed).all_text_contents() == []
+        assert page.locator(FAILED).all_text_contents() == []
         page.locator(wanted).first.wait_for()
+
+    def run_all_cells(self, page, seconds: int) -> None:
+        """Runs an open notebook by the menu, waits until its kernel is idle, and saves it.
+
+        Args:
+            page: an open notebook.
+            seconds: how long the cells may take in all.
+        """
+        page.get_by_text("| Idle").wait_for()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        for _ in range(seconds):
+            page.wait_for_timeout(1000)
+            prompts = page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt")
+            waiting = {"[ ]:", "[*]:"} & set(prompts.all_text_contents())
+            if not waiting and page.get_by_text("| Idle").count():
+                break
+            if page.locator(FAILED).count():  # the cells below are then never run
+                break
+        page.keyboard.press("Control+s")
+        page.locator(".jp-mod-dirty").wait_for(state="detached")
 
     def set_theme(self, name: str) -> None:
         """Pages opened from now on have that theme, such as "JupyterLab Dark"."""
@@ -123,6 +147,23 @@ class Lab:
         """No question whether news should be fetched."""
         quiet = {"fetchNews": "false", "checkForUpdates": False}
         self._set("apputils-extension:notification", quiet)
+
+    def save_course(self, source: Path) -> str:
+        """Copies a folder of notebooks and of the runs that they read. The copies have no outputs.
+
+        Returns:
+            the copied folder's name; in an address it stands before the notebook's name.
+        """
+        target = self.folder / "course"
+        if not target.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.py", ".*", "_*"))
+            for file in target.glob("*.ipynb"):
+                notebook = nbformat.read(file, as_version=4)
+                for cell in notebook.cells:
+                    if cell.cell_type == "code":
+                        cell.outputs, cell.execution_count = [], None
+                nbformat.write(notebook, file)
+        return target.name
 
     def show_every_cell(self) -> None:
         """Cells outside of the window are part of the page, too."""
@@ -308,3 +349,19 @@ def seen() -> Callable:
         return same[0] if same else None
 
     return step
+
+
+@pytest.fixture(scope="session")
+def drag() -> Callable:
+    """`drag(slider, step)`: takes the slider's thumb with the mouse, lets go over a time step."""
+
+    def move(slider, step: int) -> None:
+        box, last = slider.bounding_box(), int(slider.get_attribute("max"))
+        y, run = box["y"] + box["height"] / 2, box["width"] - 16
+        mouse = slider.page.mouse
+        mouse.move(box["x"] + 8 + run * int(slider.input_value()) / last, y)
+        mouse.down()
+        mouse.move(box["x"] + 8 + run * step / last, y, steps=8)
+        mouse.up()
+
+    return move

@@ -40,10 +40,10 @@ def frames_of(page):
     return page.locator(".labkit-scrubber canvas:visible")
 
 
-def test_the_mouse_takes_the_slider_to_a_frame(opened, rows, seen) -> None:
+def test_the_mouse_takes_the_slider_to_a_frame(opened, rows, seen, drag) -> None:
     assert frames_of(opened).count() == 2
     for step in (0, 5, 3, FRAMES - 1):
-        drag(opened, step)
+        drag(opened.get_by_role("slider"), step)
         for number, clip in enumerate(rows.values()):
             assert seen(frames_of(opened).nth(number), clip, SCALE) == step
 
@@ -158,7 +158,7 @@ def test_odd_names_are_text_and_nothing_else(open_page, tmp_path: Path) -> None:
 
 
 def test_long_and_short_clips_and_many_samples(
-    open_page, seen, tmp_path: Path, screenshots
+    open_page, seen, drag, tmp_path: Path, screenshots
 ) -> None:
     random = np.random.default_rng(2)
     long = random.integers(0, 256, (200, 3, 16, 16), np.uint8)
@@ -166,7 +166,7 @@ def test_long_and_short_clips_and_many_samples(
     page.goto(scrub(truth=long, n_past=2).save_html(tmp_path / "long.html").as_uri())
     page.locator(".player").wait_for()
     for step in (199, 17, 150):  # each in another strip
-        drag(page, step, 199)
+        drag(page.get_by_role("slider"), step)
         shown = int(page.get_by_role("slider").input_value())
         assert abs(shown - step) <= 1
         assert seen(frames_of(page).first, long, 4) == shown
@@ -195,17 +195,6 @@ def test_on_paper_it_is_a_film_strip(opened) -> None:
     opened.emulate_media(media="print")
     assert opened.get_by_role("img", name="Film strip.").is_visible()
     assert not opened.get_by_role("slider").is_visible()
-
-
-def drag(page, step: int, last: int = FRAMES - 1) -> None:
-    """Takes the slider's thumb with the mouse and lets go over time step `step`."""
-    slider = page.get_by_role("slider")
-    box = slider.bounding_box()
-    y, run = box["y"] + box["height"] / 2, box["width"] - 16
-    page.mouse.move(box["x"] + 8 + run * int(slider.input_value()) / last, y)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 8 + run * step / last, y, steps=8)
-    page.mouse.up()
 
 
 def contrast(page, selector: str) -> float:

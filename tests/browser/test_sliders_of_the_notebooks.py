@@ -29,7 +29,7 @@ def test_there_are_sliders_to_move() -> None:
 
 
 @pytest.mark.parametrize("file", WITH_SLIDERS, ids=lambda file: file.stem)
-def test_each_slider_shows_the_time_step_it_is_moved_to(file, lab, page, screenshots) -> None:
+def test_each_slider_shows_the_time_step_it_is_moved_to(file, lab, page, drag, screenshots) -> None:
     lab.show_every_cell()
     page.goto(lab.save_trusted(file))
     page.locator(".jp-Notebook .labkit-scrubber canvas:visible").first.wait_for()
@@ -41,18 +41,8 @@ def test_each_slider_shows_the_time_step_it_is_moved_to(file, lab, page, screens
         canvas, last = scrubber.locator("canvas:visible").first, int(slider.get_attribute("max"))
         shown = {canvas.screenshot()}
         for step in (last, last // 2):
-            drag(page, slider, step, last)
+            drag(slider, step)
             scrubber.get_by_text(f"t = {step} of {last}").wait_for()
             shown.add(canvas.screenshot())
         assert len(shown) == 3, "three time steps are three pictures"
     page.screenshot(path=screenshots / f"lab_{file.stem}.png")
-
-
-def drag(page, slider, step: int, last: int) -> None:
-    """Takes a slider's thumb and lets go over time step `step`."""
-    box = slider.bounding_box()
-    y, run = box["y"] + box["height"] / 2, box["width"] - 16
-    page.mouse.move(box["x"] + 8 + run * int(slider.input_value()) / last, y)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 8 + run * step / last, y, steps=8)
-    page.mouse.up()
