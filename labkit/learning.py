@@ -1,4 +1,4 @@
-"""The former name of `labkit.training`, so that older scripts go on, with a warning."""
+"""The former name of `labkit.training`, so that older scripts still run, with a warning."""
 
 import functools
 import warnings

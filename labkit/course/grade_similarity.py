@@ -21,7 +21,7 @@ MOST = 20
 
 
 def similarities(results: Sequence[Graded], handed: HandedOut) -> dict[str, list[str]]:
-    """Findings by the submission's file. What was handed out is no similarity.
+    """Findings by the submission's file. What was handed out does not count.
 
     Args:
         results: of all submissions.

@@ -1,5 +1,6 @@
 """What the course itself hands out: exercises, their solutions, and the weights of the lab's own
-runs. The grader compares submissions with it, so that nobody is suspected for what all were given.
+runs. The grader compares submissions with it, so that code and texts that all students got raise
+no suspicion.
 """
 
 from __future__ import annotations

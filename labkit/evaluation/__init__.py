@@ -1,4 +1,4 @@
-"""How good a prediction is: metrics, and the protocol they are taken by."""
+"""How good a prediction is: metrics, and the protocols that say how they are computed."""
 
 from labkit.evaluation.evaluate import evaluate
 from labkit.evaluation.evaluation import Evaluation

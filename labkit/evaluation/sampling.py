@@ -40,7 +40,7 @@ def predicted(
     n_past: int,
     **drawn: Any,
 ) -> Float[Tensor, "B *samples_and_horizon 3 H W"]:
-    """The free-running predictions of the frames after the context: every figure is of these.
+    """The free-running predictions of the frames after the context, on which every figure is based.
 
     Whole clips may be given: this function passes on only the context frames to the model. It is
     the function that `labkit prove` examines.

@@ -87,9 +87,9 @@ def crossed(
 ) -> tuple[float, float, float]:
     """The interval of a mean over seeds and clips, both random and crossed, and its test.
 
-    The standard error is that of a two-way random-effects layout, the t distribution's degrees of
-    freedom are Satterthwaite's (1946); so are readers and cases treated where the accuracy of
-    radiologists is compared (Obuchowski and Rockette 1995, Hillis 2007).
+    The standard error is that of a two-way random-effects layout. The t distribution's degrees of
+    freedom are Satterthwaite's (1946). Comparisons of radiologists treat readers and cases in this
+    way (Obuchowski and Rockette 1995, Hillis 2007).
 
     Args:
         table: one value a seed and clip; two seeds or more.

@@ -77,5 +77,5 @@ def source_shares(
 
 def unused_sources(shares: Mapping[str, float]) -> list[str]:
     """Names of the sources with less than UNUSED of the frame. Fresh pixels are not among them:
-    a frame that needs none is no fault."""
+    a frame may need none of them."""
     return [name for name, share in shares.items() if share < UNUSED and name != "fresh"]

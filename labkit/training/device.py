@@ -112,8 +112,8 @@ class Acceleration:
 
     @property
     def metrics_interval(self) -> int:
-        """Updates between two times that the losses are read: 1 on a CPU; 20 on a GPU, since to
-        read is to wait for the device."""
+        """After how many updates the losses are read: 1 on a CPU; 20 on a GPU, because reading
+        waits for the device."""
         return 1 if self.device.type == "cpu" else 20
 
     def sentence(self, optimizer: str, clips: str, world: int = 1) -> str:

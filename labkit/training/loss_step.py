@@ -1,4 +1,4 @@
-"""The loss of one batch: teacher forcing is sampled, the model rolls out, the objective is taken.
+"""The loss of one batch: teacher forcing is sampled, the model is unrolled, the loss is computed.
 
 Every draw is made for the joint batch of all processes, and each process uses its own rows of it.
 So the result does not depend on how a batch is divided among processes or parts.

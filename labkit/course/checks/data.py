@@ -250,7 +250,7 @@ _hooked = False
 
 @contextlib.contextmanager
 def opened_files() -> Iterator[list[str]]:
-    """The names of the files that Python opens meanwhile."""
+    """The names of the files that Python opens within the block."""
     global _opened, _hooked
     if not _hooked:
         import sys
