@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 1 · The objective: a CVAE's ELBO, for a video
 #
-# A video model should say how likely a future is. With a latent variable this likelihood cannot be
-# computed, so the model is trained on a lower bound of it: the *evidence lower bound*, ELBO. This
-# page derives the bound, starting from EM. Each step is followed by a cell that checks it on a
-# model for which everything is known exactly.
+# A video model should say how likely a future is. If the model has a latent variable, this
+# likelihood cannot be computed. So the model is trained on a lower bound of it: the *evidence lower
+# bound*, ELBO. This page derives the bound, starting from EM (expectation maximisation). Each step
+# is followed by a cell that checks it on a small model, for which everything is known exactly.
 #
 # **After this page you can**
 #
@@ -25,6 +25,9 @@
 # | $Z$ | the latent variable: $z_1, \dots, z_{T-1}$, what neither the past nor the condition says |
 # | $\theta$ | the parameters of the generator $p(X \mid Z, C; \theta)$ |
 # | $q(Z)$ | any density of $Z$; later a network's, $q(Z \mid X, C; \phi)$ with parameters $\phi$ |
+# | $x_{<t}$, $z_{1:t}$ | the frames $x_0, \dots, x_{t-1}$; the latents $z_1, \dots, z_t$ |
+#
+# All logarithms are natural. Their unit is the *nat*.
 
 # %%
 import dataclasses
@@ -45,8 +48,8 @@ torch.set_default_dtype(torch.float64)
 # %% [markdown]
 # ## 1.1 A model for which everything is known
 #
-# The page checks its steps on a small model. $z$ has 2 dimensions, $x$ has 4, $c$ has 3, and all is
-# linear and Gaussian:
+# The page checks its steps on a small model. $z$ has 2 dimensions, $x$ has 4, and $c$ has 3.
+# Everything is linear and Gaussian:
 #
 # $$p(z) = \mathcal{N}(0, I), \qquad p(x \mid z, c) = \mathcal{N}(W z + V c,\; s^2 I)$$
 #
@@ -56,7 +59,8 @@ torch.set_default_dtype(torch.float64)
 #   p(z \mid x, c) = \mathcal{N}\left(\Sigma\, W^\top (x - V c) / s^2,\; \Sigma\right), \quad
 #   \Sigma = (I + W^\top W / s^2)^{-1}$$
 #
-# A neural network has neither. This is the reason for everything below.
+# $W$ and $V$ are matrices, and $s$ is the standard deviation of the noise. For a model with a
+# neural network, neither has a closed form. This is why the rest of the page is needed.
 
 # %%
 chance = torch.Generator().manual_seed(1)
@@ -70,9 +74,9 @@ posterior = MultivariateNormal(mean[0], covariance)
 print(f"log p(x | c) = {log_p:.4f} nats")
 
 # %% [markdown]
-# The integrals over $z$ are sums over a fine grid: $z$ has only two dimensions. As $q$ we take a
-# density that is neither Gaussian nor near the posterior, a mixture of two Gaussians: the first
-# steps hold for *any* density.
+# $z$ has only two dimensions, so the integrals over $z$ are computed as sums over a fine grid. As
+# $q$ we take a mixture of two Gaussians. It is neither Gaussian nor near the posterior. This shows
+# that the first steps hold for *any* density.
 
 # %%
 prior = MultivariateNormal(torch.zeros(2), torch.eye(2))
@@ -95,9 +99,9 @@ print(f"integral of q: {integral(q.log_prob(grid).exp()):.6f}")
 #
 # ## 1.2 From the likelihood to EM's two terms
 #
-# We want the $\theta$ that makes the data likely: maximise $\log p(X \mid C; \theta)$. The
-# integral $p(X \mid C; \theta) = \int p(X \mid Z, C; \theta)\, p(Z \mid C)\, dZ$ cannot be computed
-# for a network, so we need another way.
+# We want the $\theta$ that makes the data most likely, that is, we maximise $\log p(X \mid C;
+# \theta)$. The integral $p(X \mid C; \theta) = \int p(X \mid Z, C; \theta)\, p(Z \mid C)\, dZ$
+# cannot be computed for a network, so we need another way.
 #
 # **Step 1. The product rule**, solved for the wanted quantity. It holds for *every* value of $Z$:
 #
@@ -174,7 +178,8 @@ assert log_p > L
 #
 # ## 1.3 What EM does with the two terms
 #
-# EM (Dempster et al. 1977) raises $L$ in turn over its two arguments, $q$ and $\theta$.
+# $L$ depends on $q$ and on $\theta$. EM (Dempster et al. 1977) makes $L$ larger in two steps that
+# alternate.
 #
 # - **E step**: keep $\theta$, choose $q$. The sum $L + \mathrm{KL}$ does not depend on $q$, so $L$
 #   is largest where the KL is 0, at $q(Z) = p(Z \mid X, C; \theta)$. Then $L = \log p$.
@@ -401,7 +406,8 @@ assert abs(formula - log_ratio.mean()) < 0.01
 # The bound holds for any $q$. What $q$ depends on decides how tight the bound can be. Four choices,
 # on 1,000 pairs $(x, c)$ of the model:
 #
-# - $q(Z \mid C)$ sees no frame. It can be no better than the prior here.
+# - $q(Z \mid C)$ sees no frame. In this model $p(z)$ does not depend on $c$, so the best density of
+#   this kind is the prior.
 # - $q(Z \mid X)$ does not see the condition. This name is used for two things. One is the posterior
 #   with $c$ set to 0. The other is $p(Z \mid X)$, in which $c$ is averaged out.
 # - $q(Z \mid X, C)$ sees both. Only this one can be the posterior.
@@ -473,8 +479,9 @@ plt.legend()
 plt.show()
 
 # %% [markdown]
-# Both lines fall as $1 / \sqrt{n}$. One draw of the reparameterized estimate scatters less than the
-# mean of 256 draws of the other. This is why one draw of $z$ per clip is enough in training.
+# Both lines fall as $1 / \sqrt{n}$, where $n$ is the number of draws. One draw of the
+# reparameterized estimate scatters less than the mean of 256 draws of the other. This is why one
+# draw of $z$ per clip is enough in training.
 
 # %%
 for each in (score_function, reparameterized):
@@ -518,16 +525,16 @@ for variance in (1e-1, 1e-2, 1e-4, 1e-8):
 
 # %% [markdown]
 # With a minus every value is below $\log p$. With a plus every value is above $\log p$, and grows
-# without limit: an optimiser would make $q$ a point.
+# without limit: an optimiser would shrink $q$ to a single point.
 #
 # **Error 3: different densities $q$ in one line.** If the reconstruction is taken under
 # $q(Z \mid X, C)$ and the KL under $q(Z \mid C)$, the result is no bound either:
 
 # %%
-seeing = model.posterior(x, c)
-blind = torch.zeros(1, 2), torch.eye(2)
-mixed = model.reconstruction(x, c, *seeing)[0] - model.kl_to_prior(*blind)[0]
-consistent = model.reconstruction(x, c, *seeing)[0] - model.kl_to_prior(*seeing)[0]
+q_of_x_and_c = model.posterior(x, c)
+q_of_c = torch.zeros(1, 2), torch.eye(2)
+mixed = model.reconstruction(x, c, *q_of_x_and_c)[0] - model.kl_to_prior(*q_of_c)[0]
+consistent = model.reconstruction(x, c, *q_of_x_and_c)[0] - model.kl_to_prior(*q_of_x_and_c)[0]
 
 print(f"two densities {mixed:.2f}, one density {consistent:.2f}, log p {log_p:.2f}")
 assert mixed > log_p
@@ -589,8 +596,9 @@ assert torch.isclose(by_steps, at_once)
 #
 # $$q(Z \mid X, C; \phi) = \prod_{t=1}^{T-1} q(z_t \mid x_{0:t}, c_{<t}; \phi)$$
 #
-# This is a choice. As factors we take the exact posteriors given the frames up to $t$. A perfect
-# network would find them. The KL of two products is the sum of the KLs of their factors:
+# This is a choice. In the check, each factor is the exact posterior given the frames up to $t$. A
+# perfect network would find these factors. The KL of two products is the sum of the KLs of their
+# factors:
 
 # %%
 mean, covariance = video.filtered(clip)  # the exact p(z_t | x_{0:t}) for each t
@@ -743,8 +751,9 @@ print(f"sum from t = 2: {from_2:.4f}, log p(x_2, .. | x_0, x_1): {log_p_from_2:.
 assert from_2 > log_p_from_2
 
 # %% [markdown]
-# It is no bound: the sum is larger. Without its first term nothing keeps $z_1$ near what $x_0$ and
-# $x_1$ say of it. The excess is the KL between the two densities of $z_1$:
+# It is no bound: the sum is larger than $\log p$. Its first term is missing, and this term is what
+# keeps $z_1$ near the values that fit $x_0$ and $x_1$. The excess is the KL between two densities
+# of $z_1$: given all frames, and given $x_0$ and $x_1$ only.
 
 # %%
 mean_1, covariance_1 = video.filtered(clip[:2])  # p(z_1 | x_0, x_1)
@@ -780,7 +789,7 @@ assert torch.isclose(L, learned.elbo(clip, mean, covariance))
 assert learned.kalman_log_likelihood(clip) > L
 
 # %% [markdown]
-# Exchanging the KL term alone gives the bound of the model with the learned prior.
+# It is enough to exchange the KL term. The result is the bound of the model with the learned prior.
 #
 # ## 1.12 What MSE and $\beta$ mean
 #
@@ -806,10 +815,11 @@ for beta, sigma in sigma_of.items():
 assert abs(sigma_of[1e-4] - 0.78) < 0.005
 
 # %% [markdown]
-# Pixel values lie between 0 and 1. The usual $\beta = 10^{-4}$ means $\sigma = 0.78$: the model may
-# miss every pixel by 0.78 at little cost. Under such a weight the latent is hardly worth its KL. A
-# weight that fits the predictor's own error has $\sigma^2$ = its mean squared error (the
-# $\sigma$-VAE, Rybkin et al. 2021). At 24.5 dB this is
+# Pixel values lie between 0 and 1. The usual $\beta = 10^{-4}$ means $\sigma = 0.78$: an error of
+# 0.78 at every pixel costs little. With such a weight the KL of the latent usually costs more than
+# the latent saves in the squared error. A better choice is the error of the model itself:
+# $\sigma^2$ is its mean squared error (the $\sigma$-VAE, Rybkin et al. 2021). Take a model with a
+# PSNR of 24.5 dB (PSNR $= -10 \log_{10} \mathrm{MSE}$):
 
 # %%
 mean_squared_error = 10 ** (-24.5 / 10)
@@ -822,9 +832,9 @@ assert 5e-7 < calibrated < 7e-7
 # %% [markdown]
 # ## 1.13 The same in the package
 #
-# `labkit.model.kl_divergence` is the formula of 1.5. `labkit.training.negative_elbo` is 1.12 with
-# step 8 inside: the squared error is averaged over pixels, the KL is summed over latent dimensions,
-# and both are averaged over time steps and clips.
+# `labkit.model.kl_divergence` is the formula of 1.5. `labkit.training.negative_elbo` is the loss of
+# 1.12 for the sum of step 8. The squared error is averaged over pixels, the KL is summed over
+# latent dimensions, and both are averaged over time steps and clips.
 
 # %%
 from labkit.model import Gaussian, Rollout
@@ -883,4 +893,4 @@ assert torch.isclose(objective.loss, loss)
 # - In the package: `labkit/course/linear_gaussian.py` (the small models),
 #   `labkit/model/gaussian.py` (the KL), `labkit/training/objective.py` (the loss).
 #
-# Next: [02_dataloader](02_dataloader.ipynb), the clips that $X$ and $C$ stand for.
+# Next: [02_dataloader](02_dataloader.ipynb), where $X$ and $C$ are read from files.

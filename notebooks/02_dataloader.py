@@ -2,9 +2,9 @@
 # # 2 · The data: from a clip's folder to a batch
 #
 # BAIR robot pushing has 43,264 training clips and 256 test clips. Each has 30 frames of 64 x 64
-# pixels. A robot arm pushes objects. This page follows a clip from its folder to the tensors that
-# the model of [03_model](03_model.ipynb) gets. It needs no download: a simulated robot table makes
-# clips of the same form.
+# pixels, in which a robot arm pushes objects. This page follows a clip from its folder to the
+# tensors that the model of [03_model](03_model.ipynb) gets. Nothing has to be downloaded: the
+# package simulates a robot table, and writes clips of the same form.
 #
 # **After this page you can**
 #
@@ -56,7 +56,7 @@ for folder in folders[:2]:
 # %% [markdown]
 # The names end in `.tfrecords` because the clips come from such files. But they are folders.
 # `labels.npz` is written by the simulator alone. It says for each pixel whether it shows the arm,
-# an object that moves, or the rest. BAIR's clips have no such file, and no model gets to see it.
+# an object that moves, or the rest. BAIR's clips have no such file, and no model reads it.
 #
 # Move the slider. The ring is the position of the end effector, the arrow is the action: the move
 # that the robot is asked to make next, drawn three times as long.
@@ -93,17 +93,17 @@ assert sum(share.values()) < 0.15
 from labkit.data.clip import ACTION_COLUMNS, POSITION_COLUMNS
 
 units = ["m per frame", "m per frame", "decisions", "0 or 1", "m", "m", "m"]
-every = [layout.read_clip(folder) for folder in folders]
-rows = np.concatenate([np.concatenate([one.actions, one.positions], axis=1) for one in every])
+all_clips = [layout.read_clip(folder) for folder in folders]
+rows = np.concatenate([np.concatenate([one.actions, one.positions], axis=1) for one in all_clips])
 for column, (name, unit) in enumerate(zip(ACTION_COLUMNS + POSITION_COLUMNS, units, strict=True)):
     low, high = rows[:, column].min(), rows[:, column].max()
     print(f"{column}  {name:<14}{unit:<12}{low:6.2f} to {high:5.2f}")
 assert rows.shape == (6 * 30, 7)
 
 # %% [markdown]
-# The units are the simulator's. `close_gripper` is the number of decisions for which the gripper
-# closes. `lift` says whether it is raised. A decision holds for two frames, so each action row
-# occurs twice.
+# The units are the simulator's. The robot decides on a new action at every second frame, so each
+# action row occurs twice. `close_gripper` is the number of such decisions for which the gripper
+# closes. `lift` says whether it is raised.
 #
 # The action is what the robot is *asked* to do. The move that it makes is a little different:
 
@@ -114,7 +114,7 @@ for t in range(6):
     asked, got = 100 * clip.actions[t, :2], 100 * reached[t]
     print(f"t={t}   {asked[0]:5.1f}  {asked[1]:5.1f}      {got[0]:5.1f}  {got[1]:5.1f}")
 
-assert all(np.array_equal(one.actions[0::2], one.actions[1::2]) for one in every)
+assert all(np.array_equal(one.actions[0::2], one.actions[1::2]) for one in all_clips)
 error = np.abs(clip.actions[:-1, :2] - reached).mean()
 assert 0 < error < np.abs(reached).mean()
 
@@ -143,12 +143,12 @@ assert set(rows[:, 3]) <= {0, 1}
 # %% [markdown]
 # ## 2.3 A data set class
 #
-# PyTorch asks a data set for its length and for item $i$. An item of ours is the start of one clip:
+# PyTorch asks a data set for its length and for item $i$. Here an item is the start of one clip:
 # the first 12 frames (2 context frames and 10 to predict), with their conditions.
 #
 # **Exercise 1.** Write `__getitem__`. Find each frame by its number, and each table by its name.
 # Read the files of clip $i$ alone, when the item is asked for, and only the first 12 pictures. The
-# frames keep their bytes: `uint8`.
+# frames keep their type, `uint8`.
 
 # %%
 from PIL import Image
@@ -195,8 +195,8 @@ print(f"{len(yours)} clips: frames and conditions are equal, bit for bit")
 # ## 2.4 Mistake: frames in the order of the listing, or of their text
 #
 # A folder has no order. `os.walk` and `os.listdir` give the names as the file system keeps them, so
-# "the first 12" of such a list are 12 arbitrary frames, and other ones on another computer. Sorting
-# the names is not enough, because text is sorted letter by letter:
+# "the first 12" of such a list are 12 arbitrary frames. On another computer they can be other
+# frames. Sorting the names is not enough, because text is sorted letter by letter:
 
 # %%
 names = [file.name for file in folders[1].glob("*.png")]
@@ -208,8 +208,8 @@ print("by text  ", by_text[:12])
 assert by_text[:3] == [0, 1, 10]
 
 # %% [markdown]
-# `10.png` comes before `2.png`. Each picture below has the number of its file in its corner; the
-# line above the pictures counts the places in the list.
+# `10.png` comes before `2.png`. Each picture below has the number of its file in its corner. The
+# line above the pictures is the place in the list.
 
 # %%
 from IPython.display import Image as Shown
@@ -231,7 +231,7 @@ import matplotlib.pyplot as plt
 plt.figure(figsize=(6, 3))
 change = {}
 for name, order in (("by number", by_number[:12]), ("by text", by_text[:12])):
-    ordered = np.stack([one.frames[order] for one in every]).astype(float)  # (6, 12, 3, 64, 64)
+    ordered = np.stack([one.frames[order] for one in all_clips]).astype(float)  # (6, 12, 3, 64, 64)
     change[name] = np.abs(np.diff(ordered, axis=1)).mean(axis=(0, 2, 3, 4))
     plt.plot(range(1, 12), change[name], "o-", label=name)
 plt.xlabel("place in the list")
@@ -290,8 +290,8 @@ for first, second in (("actions", "endeffector"), ("endeffector", "actions")):
     print(f"{first:<12}listed first:", " ".join(f"{number:6.3f}" for number in row[first]))
 
 # %% [markdown]
-# The same clip, the same frame, two conditions. In the second row the position stands where the
-# action belongs. Its shape is right, so nothing crashes here either.
+# For the same clip and the same frame there are two conditions. In the second row the position
+# stands where the action belongs. The shape is right, so nothing crashes here either.
 
 # %%
 assert not torch.equal(row["actions"], row["endeffector"])
@@ -321,10 +321,10 @@ layout.write_clip(folders[0], simulate_clip(seed=1, index=1))  # whole again
 # %% [markdown]
 # `labkit data check ROOT` does this for a whole data set, before a long training.
 #
-# ## 2.6 Mistake: everything is loaded by joining
+# ## 2.6 Mistake: all frames are joined one by one
 #
-# Some data sets start with an empty tensor and join one frame after the other to it. For every
-# frame, all frames before it are then copied once more. Twice as many clips take four times as
+# Some data set classes start with an empty tensor and join one frame after the other to it. For
+# every new frame, all frames before it are copied once more. Twice as many clips take four times as
 # long. We count the bytes that are written, and measure the time:
 
 # %%
@@ -343,8 +343,8 @@ def join_frame_by_frame(clips):
 
 # %% [markdown]
 # The other way is a *pack*: all clips in one `uint8` file that is mapped into memory. A window of
-# frames is then a slice of it, and only this slice is read. `ClipDataset` writes the pack when a
-# data set is used for the first time.
+# frames is then a slice of the file, and only this slice is read. `ClipDataset` writes the pack
+# when a data set is used for the first time.
 
 # %%
 pack = ClipDataset(root, "train", windows="first", source="pack")
@@ -416,7 +416,8 @@ print(f"{len(pack)} items: equal, bit for bit")
 # ## 2.7 Clip, window, batch
 #
 # A window is `n_past + n_future = 12` frames in a row. A clip of 30 frames contains 19 windows. The
-# course trains and evaluates on the first one only. Training on all of them needs no more memory.
+# course trains and evaluates on the first window only. Training on all windows needs no more
+# memory.
 
 # %%
 for windows in ("first", "all"):
@@ -495,16 +496,17 @@ temporary.cleanup()
 # 1. A clip is 30 pictures and two tables; the condition $c_t$ is action and position, 7 columns.
 # 2. $c_{t-1}$ leads from $x_{t-1}$ to $x_t$.
 # 3. Frames are ordered by number, tables are found by name; a folder itself has no order.
-# 4. An item reads its own files when it is asked for. Joining frame by frame is quadratic.
+# 4. An item's files are read when the item is asked for. The time of joining frame by frame grows
+#    with the square of the data.
 # 5. A pack is one memory-mapped `uint8` file: a window is a slice of it.
 #
 # ## What can go wrong
 #
-# - Frames in the order of text, or of the listing. See 2.4.
+# - Frames in the order of their names as text, or of the listing. See 2.4.
 # - Exchanged tables. See 2.5.
-# - Everything held as floats in memory. See 2.6.
+# - All frames are kept in memory as floats. See 2.6.
 # - $c_t$ is given where $c_{t-1}$ belongs. The PSNR is then too good. See 2.2.
-# - Normalising frames twice: `Batch.to` divides by 255 already.
+# - Frames are divided by 255 twice: `Batch.to` does it already.
 #
 # ## More exercises
 #
@@ -525,4 +527,4 @@ temporary.cleanup()
 #   `labkit/data/dataset.py` (windows and batches), `labkit/data/simulator/` (the simulated table),
 #   `data/README.md` (all layouts, and how to get the real clips).
 #
-# Next: [03_model](03_model.ipynb), what is done with a batch.
+# Next: [03_model](03_model.ipynb), what the model does with a batch.

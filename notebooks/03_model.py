@@ -21,7 +21,7 @@
 # For $t = 1, \dots, T-1$, with context frames $x_0, \dots, x_{n-1}$ ($n$ = `n_past` = 2):
 #
 # $$\begin{aligned}
-# h_{t-1} &= \mathrm{Enc}(x_{t-1}) && \text{the frame fed: true in the context} \\
+# h_{t-1} &= \mathrm{Enc}(x_{t-1}) && \text{the frame fed: true in the context; later see 3.4} \\
 # z_t &\sim q_\phi(z_t \mid x_{1:t}) && \text{where } x_t \text{ is known: in the context, and in
 #   training} \\
 # z_t &\sim p(z_t) = \mathcal{N}(0, I) && \text{where } x_t \text{ is predicted} \\
@@ -40,7 +40,9 @@ model_graph("A prediction: 2 -> 3 frames", n_past=2, n_future=3, posterior_condi
 # %% [markdown]
 # Each column is one step. Grey circles are given, white ones are computed. In the first column
 # $x_1$ is a context frame, so $z_1$ comes from the posterior. After the context $z_t$ comes from
-# the prior, and each prediction is fed to the next step (blue arrows).
+# the prior, and each prediction is fed to the next step (blue arrows). On page 1 the posterior may
+# also see $x_0$ and the conditions. The posterior network of the course sees only $x_1, \dots,
+# x_t$.
 #
 # ## 3.1 One step, one call a line
 #
@@ -88,10 +90,10 @@ assert 0 <= x_1.min() <= x_1.max() <= 1
 
 # %% [markdown]
 # $h$, $z$ and $g$ are all that the LSTMs know of a frame: 32, 8 and 32 numbers. The **skip
-# features** go past this bottleneck to the decoder, and bring the sharp background.
+# features** go past this bottleneck directly to the decoder. The sharp background comes from them.
 #
-# All steps together are one loop. It is in `labkit/reference/model.py`, and it computes all three
-# rollouts of this page. This is the body of its loop:
+# All steps together are one loop. The function `unroll` in `labkit/reference/model.py` has this
+# loop and computes all three rollouts of this page (3.4). This is the body of the loop:
 
 # %%
 import inspect
@@ -102,7 +104,7 @@ source = inspect.getsource(unroll)
 print(source[source.index("    for t in range") :])
 
 # %% [markdown]
-# The package's own model, `VideoCVAE`, computes the same in fewer and larger calls:
+# `VideoCVAE.rollout` of the package computes the same in fewer and larger calls:
 
 # %%
 noise = torch.randn(2, 11, 8, generator=torch.Generator().manual_seed(1))
@@ -152,7 +154,7 @@ for name, size in zip(names, parameters, strict=True):
 assert work["encoder"] + work["decoder"] > 0.99 * sum(work.values())
 
 # %% [markdown]
-# Nearly all of the work is in the convolutions of encoder and decoder. The LSTMs have 8 % of the
+# Nearly all multiply-adds are in the convolutions of encoder and decoder. The LSTMs have 8 % of the
 # parameters and almost none of the work.
 
 # %%
@@ -192,7 +194,7 @@ check_reparameterize(reparameterize)
 # | rollout | frame fed after the context | $z_t$ after the context | purpose |
 # | --- | --- | --- | --- |
 # | `rollout` | true *or* predicted | posterior, which sees $x_t$ | training |
-# | `reconstruct` | predicted | posterior, which sees $x_t$ | an upper reference |
+# | `reconstruct` | predicted | posterior, which sees $x_t$ | shows how much $z$ can carry |
 # | `predict` | predicted | prior | the result |
 #
 # Within the context the three are the same: true frames are fed, and $z_t$ comes from the
@@ -245,8 +247,8 @@ assert list(measured.values()) == [list(range(5, 12)), list(range(5, 12)), list(
 # the posterior, which sees $x_5$. With $z$ from the prior and true frames fed, the dependence
 # begins at step 6, where $x_5$ is the frame fed. A prediction does not depend on it at all.
 #
-# Teacher forcing has a price. A model that was only fed true frames meets its own imperfect ones
-# for the first time in the test (*exposure bias*, Bengio et al. 2015).
+# Teacher forcing has a cost. A model that was trained on true frames only is fed its own imperfect
+# predictions for the first time in the test (*exposure bias*, Bengio et al. 2015).
 #
 # ## 3.5 Mistake: a fixed Gaussian instead of the posterior
 #
@@ -389,14 +391,14 @@ assert effect["svg", 0] > 5 * effect["svg", 1]
 
 # %% [markdown]
 # With random weights nearly all of the effect goes through the skip features. With the mistake the
-# decoder sees an older picture of the arm than there is.
+# decoder gets the arm as it was in frame 0, although frame 1 is known.
 #
-# ## 3.9 Batch norm: training and rollout are different functions
+# ## 3.9 Batch norm: another function in the test than in training
 #
-# The course's model normalises by the statistics of its *batch* in training, and by their moving
-# average in the test. The moving averages come from true frames. A free-running rollout feeds
-# predictions, which are smoother. Their statistics are different. To measure this, the small model
-# is trained for some seconds (page 4 explains how).
+# The batch norm of the course's model uses the mean and variance of the *batch* in training, and
+# their moving averages in the test. The moving averages come from true frames. A free-running
+# rollout feeds predictions, which are smoother, so their mean and variance are different. To
+# measure this, the small model is trained for some seconds (page 4 explains how).
 
 # %%
 training_frames, training_condition = simulated_windows(16, first=10)
@@ -405,8 +407,8 @@ test_frames, test_condition = simulated_windows(6, first=100)
 zeros = torch.zeros(6, 11, 8)  # z = 0: no noise of samples
 
 # %% [markdown]
-# First the statistics. Each batch-norm layer of the encoder gets its batch's variance, and knows
-# the moving average of it. The ratio of the two is 1 if the batch looks like the training data.
+# First the variances. For each batch-norm layer of the encoder we divide the variance of the batch
+# by the stored moving average. The ratio is 1 if the batch looks like the training data.
 
 
 # %%
@@ -455,9 +457,9 @@ pairs = zip(*ratio_of.values(), strict=True)
 assert all(of_predictions < of_truth - 0.1 for of_truth, of_predictions in pairs)
 
 # %% [markdown]
-# Predicted frames have a smaller variance in every layer's input than true frames have. The moving
-# averages do not fit them. What does this cost in dB? We compute the same rollouts twice: with the
-# moving averages, and with the statistics of the batch itself.
+# Predicted frames have a smaller variance than true frames. The moving averages do not fit them.
+# What does this cost in dB? We compute the same rollouts twice: with the moving averages, and with
+# the statistics of the batch itself.
 
 # %%
 from labkit.evaluation import psnr
@@ -520,8 +522,10 @@ assert largest == 0
 # | `conditioning="conv"` | map $m_k$ becomes $\mathrm{softplus}(u_k^\top c)\, m_k + v_k^\top c$ |
 # | `latent_levels=3` | 2 latent maps more: $p(z^1)\, p(z^2 \mid z^1)\, p(z^3 \mid z^{1:2})$ |
 #
-# The first is by Denton & Fergus (2018), the second by Choi et al. (2019), the third after Lin et
-# al. (2020).
+# $m_k$ is feature map $k$ of a layer; the vectors $u_k$ and $v_k$ are learned. A latent map is a
+# latent variable with a value at each place of a small grid, and $z^1$, $z^2$, $z^3$ are the
+# latents of one time step. The first option is by Denton & Fergus (2018), the second by Choi et al.
+# (2019), the third after Lin et al. (2020).
 #
 # One call each shows the shapes:
 
@@ -555,17 +559,18 @@ assert (priors["learned prior"].mean[:, 0] != priors["learned prior"].mean[:, 1]
 assert priors["latent maps"].mean.shape[-1] > priors["as the course"].mean.shape[-1]
 
 # %% [markdown]
-# ## 3.11 What the decoder's maps become
+# ## 3.11 From the decoder's output to a frame
 #
-# The course's decoder paints every pixel again, through a sigmoid. But nearly all pixels are the
-# same as in the frame before. With `output="flow"` (after Finn et al. 2016) there are three
-# sources: the previous frame *moved* by a flow, the last context frame, and painted pixels for what
-# neither of them shows. Masks that sum to 1 at each pixel blend them.
+# The course's decoder computes every pixel of every frame anew, and its last layer is a sigmoid.
+# But nearly all pixels are the same as in the frame before. With `output="flow"` (after Finn et al.
+# 2016) there are three sources: the previous frame *moved* by a flow, the last context frame, and
+# painted pixels for what neither of them shows. Masks that sum to 1 at each pixel blend them.
 #
 # $$\hat x_t = m_1 \odot \mathrm{warp}(\hat x_{t-1}, f) + m_2 \odot x_{\text{context}}
 #   + m_3 \odot \text{painted}$$
 #
-# The flow says where to read, in pixels: with $f = (6, 0)$ everything moves 6 pixels to the left.
+# $\odot$ is the product at each pixel. The flow $f$ says where to read, in pixels: with $f = (6,
+# 0)$ everything moves 6 pixels to the left.
 
 # %%
 from IPython.display import Image
@@ -584,12 +589,14 @@ assert difference < 1e-4
 Image(png_bytes(filmstrip({"moved 3 t pixels": to_uint8(moved.clamp(0, 1))}, scale=2)))
 
 # %% [markdown]
-# Beyond its border the frame is repeated. Masks and painted pixels are there for such places.
+# At the right the last column of the frame is repeated, because the flow reads beyond the border.
+# For such places there are the masks and the painted pixels.
 #
 # A frame that is moved at every step becomes more blurred at every step. After ten steps the arm
-# would be a smear. The preset `demo` has `output="scene"`: a frame is composed of a table, an arm,
-# and fresh pixels. Table and arm are stored once and are not moved again and again. No label says
-# which pixels are the arm. We look at the demo's weights (page 5) on a test clip:
+# would be very blurred. The preset `demo` has `output="scene"`: a frame is composed of a table, an
+# arm, and painted pixels (`fresh`). Table and arm are stored once and are not moved again and
+# again. No label says which pixels are the arm. We look at the demo's weights (page 5) on a test
+# clip:
 
 # %%
 from pathlib import Path
@@ -616,7 +623,8 @@ shown = {name: to_uint8(each.clamp(0, 1)) for name, each in rows.items()}
 Image(png_bytes(filmstrip(shown, n_past=2, steps=(1, 2, 4, 6, 8, 11))))
 
 # %% [markdown]
-# In the lower rows a dark pixel comes from that source. Context frames have no sources.
+# In the lower rows a pixel is dark where it comes from the row's source. Context frames have no
+# sources.
 
 # %%
 repeated = past[1:].expand_as(predicted)
@@ -631,7 +639,7 @@ assert gain > 3
 # 2. Teacher forcing decides which frame is fed. Where $z_t$ comes from is another question.
 # 3. $z = \mu + \sigma \epsilon$: the gradient reaches $\mu$ and $\log \sigma^2$.
 # 4. A prediction reads the context and $c_{<t}$ alone; NaN in all other inputs proves it.
-# 5. Batch norm is another function in a free-running rollout than in training; group norm is not.
+# 5. Batch norm computes another function in the test than in training; group norm does not.
 #
 # ## What can go wrong
 #
@@ -662,4 +670,4 @@ assert gain > 3
 #   `labkit/model/video_cvae.py`, `labkit/model/step.py`, `labkit/model/README.md` (all options),
 #   `labkit/evaluation/leakage/proof.py`.
 #
-# Next: [04_training](04_training.ipynb), how the weights get their values.
+# Next: [04_training](04_training.ipynb), how the weights are trained.

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # 4 · Training: one update, two schedules, and what becomes of $z$
+# # 4 · Training: one update, two schedules, and whether $z$ is used
 #
 # [03_model](03_model.ipynb) turned a batch into a rollout: predicted frames, and a posterior $q$
-# and a prior $p$ for every step. This page turns the rollout into one number, the negative ELBO of
-# [01_elbo_derivation](01_elbo_derivation.ipynb), and the number into weights.
+# and a prior $p$ for every step. This page computes one number from the rollout, the negative ELBO
+# of [01_elbo_derivation](01_elbo_derivation.ipynb), and changes the weights by its gradient.
 #
 # **After this page you can**
 #
@@ -72,7 +72,7 @@ for (name, loss), number in zip(losses.items(), (1, D, latent_size), strict=True
 # %% [markdown]
 # Three values of $\beta$, one loss.
 #
-# ## 4.2 Mistake: a $\beta$ that is copied from another code
+# ## 4.2 Mistake: a $\beta$ that is copied from other code
 #
 # Page 1, section 1.12, shows what $\beta$ says about the noise of a pixel:
 # $\sigma = \sqrt{\beta D / 2}$, for pixels in [0, 1]. We solve this for $\beta$, with $\sigma^2$
@@ -163,7 +163,8 @@ assert torch.isclose(cross_entropy(truth + 0.2, truth), cross_entropy(truth, tru
 # %% [markdown]
 # The cross entropy of a frame with itself is not 0, and its minimum is another picture. If all
 # three scores of a pixel grow by the same number, the classes do not change. So this loss does not
-# see how bright a pixel is: in the last line a frame that is brighter by 0.2 has the same loss.
+# see how bright a pixel is: a frame that is brighter by 0.2 has the same loss (last line of the
+# cell).
 #
 # ## 4.4 One training step
 #
@@ -245,7 +246,7 @@ for mistaken in (
 #
 # **Exercise 2.** Write the weight, in [0, 1]. `epoch` counts from 0 to `epochs - 1`. `kind` is
 # "constant" (1 at every epoch), "monotonic" (one cycle over all epochs) or "cyclical". A cycle has
-# `epochs / cycles` epochs, which may be no whole number.
+# `epochs / cycles` epochs. This need not be a whole number.
 
 
 # %% nbgrader={"grade": false, "grade_id": "kl-weight", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -358,7 +359,7 @@ schedules_figure(panels)
 # ## 4.7 The package's training, on one page
 #
 # A whole training is a loop over updates. `labkit/reference/training.py` has it on one page. This
-# is the body of its loop:
+# is its main part:
 
 # %%
 import inspect
@@ -453,7 +454,8 @@ assert all(torch.equal(engine[name], value) for name, value in by_page.items())
 print(f"{len(engine)} tensors: equal to the last bit")
 
 # %% [markdown]
-# And for a whole training, six epochs of four updates, with the moving averages:
+# The same holds for a whole training of six epochs with four updates each. Here we compare the
+# moving averages:
 
 # %%
 config = dataclasses.replace(
@@ -487,7 +489,7 @@ os.chdir(notebooks)
 temporary.cleanup()
 
 # %% [markdown]
-# ## 4.8 Posterior collapse: cause it, see it, name it
+# ## 4.8 Posterior collapse: its cause, its signs, its name
 #
 # The latent is needed where the future is not known. So this section leaves out the condition
 # (`data.condition=none`, the task of SVG). The motion of the arm itself is then unknown. We train
@@ -688,13 +690,14 @@ print(f"best used latent {max(samples_db):.1f} dB, collapsed {psnr_at_1:.1f} dB"
 assert psnr_at_1 > max(samples_db)
 
 # %% [markdown]
-# The demo's network shows both cases, too. `free_run/` and `free_collapsed_run/` have no condition
-# and 360 updates each. Their observation noise is fitted to the error (`observation="optimal"`), so
-# a KL weight of 1 is the calibrated weight here. They differ in three settings:
+# The demo's network can show both cases, too. The runs `free_run/` and `free_collapsed_run/` have
+# no condition and 360 updates each. Their observation noise is fitted to the error
+# (`observation="optimal"`), so a KL weight of 1 is the calibrated weight here. They differ in three
+# settings:
 #
 # | | `free_run` | `free_collapsed_run` |
 # | --- | --- | --- |
-# | KL weight | waits: 0 in the first half, then 1 | 1 from the first update |
+# | KL weight | 0 in the first half, then 1 | 1 from the first update |
 # | posterior's variance at the start | $e^{-6}$ | 1, as the prior's |
 # | posterior's mean | normalised over the batch | not normalised |
 
@@ -785,9 +788,10 @@ assert drop["ratio 1"] > drop["decayed"] + 0.3
 assert drop["ratio 1"] > drop["ratio 0"] + 0.3
 
 # %% [markdown]
-# With ratio 1 the first step is the best of the three. From the first to the last step the curve
-# falls more than 0.3 dB more than the other two. This is **exposure bias**. The model has learned
-# from sharp, true frames alone, and in the test it is fed its own predictions.
+# With ratio 1 the PSNR of the first step is the highest of the three. But from the first to the
+# last step this curve falls by at least 0.3 dB more than the other two. This is **exposure bias**.
+# The model has learned from sharp, true frames alone, and in the test it is fed its own
+# predictions.
 #
 # The last column compares the means over all steps. Both intervals contain 0: on average over the
 # steps, these clips show no difference. The intervals are over clips. They say nothing about other
@@ -827,7 +831,8 @@ assert max(first_step, key=first_step.get) == "ratio 1"
 #
 # ## Summary
 #
-# 1. The loss is a mean over pixels plus $\beta$ times a sum over latents; $\beta$ means a noise.
+# 1. The loss is a mean over pixels plus $\beta$ times a sum over latents; $\beta$ stands for an
+#    observation noise.
 # 2. One update: forward, objective, backward, clip, step, moving average.
 # 3. Both schedules are functions of the epoch; the ratio never falls below its bound.
 # 4. A collapsed posterior has a KL near 0, no active unit and no posterior gain.

@@ -2,7 +2,8 @@
 # # 5 · Results: what a trained model predicts, and how it is measured
 #
 # [04_training](04_training.ipynb) trained a model. This page measures one: a run of `labkit demo`,
-# shipped with the notebooks in `demo_run/`. It has never seen the clips it predicts here.
+# stored beside the notebooks in `demo_run/`. The model has never seen the clips that it predicts
+# here.
 #
 # **After this page you can**
 #
@@ -42,7 +43,7 @@ stored = Evaluation.load(run / "evaluation.json")
 print(textwrap.fill(stored.protocol, 90))
 
 # %% [markdown]
-# In square brackets: the 95 % bootstrap confidence interval over clips.
+# The square brackets below contain the 95 % bootstrap confidence interval over clips.
 
 # %%
 for name in ("prediction", "repeat_last"):
@@ -59,8 +60,9 @@ assert stored.mean("psnr").low > stored.mean("psnr", "repeat_last").high
 #
 # **Disclosed: measured positions.** The condition of a predicted step contains the end-effector
 # position that the robot *measured* at the frame before. A robot that plans ahead does not know it
-# yet. The coursework gives it, so the score above uses it. Without it, positions are added up from
-# the actions, from the last context frame on. The same model then reaches:
+# yet. The coursework gives this position to the model, so the score above uses it. Without it, the
+# later positions are added up from the actions, from the last context frame on. The same model then
+# reaches:
 
 # %%
 measured, added = (stored.mean("psnr", name) for name in ("prediction", "integrated_positions"))
@@ -125,8 +127,8 @@ check_test_psnr(test_psnr)
 # %% [markdown]
 # ## 5.3 Mistake: the last batch only, and equal frames
 #
-# Two mistakes. The first loop computes the PSNR of each batch, but returns only the last one. The
-# second function has no limit: one pair of equal frames makes the mean infinite.
+# Here are two mistakes. The first function computes the PSNR of each batch, but returns only the
+# last one. The second function has no limit: one pair of equal frames makes the mean infinite.
 
 
 # %%
@@ -266,9 +268,10 @@ assert min(mse, key=mse.get) == "the mean"
 assert mse["one place"] > mse["no bar"]
 
 # %% [markdown]
-# The mean has the lowest error: a faint, wide bar that no future contains. A sharp bar at the wrong
-# place is worse than no bar. So a model that is trained by a squared error blurs what it does not
-# know. The same holds for a real object that is moved by some pixels, sharp or blurred:
+# The mean has the lowest error. It is a faint, wide bar, which is in none of the five pictures. A
+# sharp bar at a wrong place is worse than no bar. So a model that is trained by a squared error
+# blurs what it does not know. The same holds for a real object that is moved by some pixels, sharp
+# or blurred:
 
 # %%
 from torch.nn.functional import avg_pool2d
@@ -285,7 +288,7 @@ for shift in shifts:
 plt.figure(figsize=(6, 2.6))
 for (name, errors), marker in zip(error_of.items(), "os", strict=True):
     plt.plot(shifts, errors, marker + "-", label=name)
-plt.xlabel("the truth is moved by so many pixels")
+plt.xlabel("shift of the truth, in pixels")
 plt.ylabel("MSE")
 plt.legend()
 plt.show()
@@ -298,7 +301,8 @@ better = [shift for shift in shifts if error_of["blurred"][shift] < error_of["sh
 print(f"the blurred picture has the lower error at shifts of {better} pixels")
 assert error_of["sharp"][0] == 0
 assert better == list(range(better[0], 9))
-#
+
+# %% [markdown]
 # ## 5.8 Mistake: a reconstruction reported as a prediction
 #
 # `prove` changes future frames. A prediction must then stay the same. The certificate has three
@@ -317,11 +321,13 @@ assert not honest.findings
 Image(certificate_png(honest))
 
 # %% [markdown]
-# Each column is a predicted frame; a filled field is an influence. In the first map only the two
-# context frames have one. In the second map the conditions up to $c_{t-1}$ have one. In the third
-# map each prediction has one on all later predictions: it is fed back.
+# Each column is a predicted frame, and each row is an input. A filled field means that the input
+# changes the prediction. In the first map only the two context frames do so. In the second map the
+# conditions up to $c_{t-1}$ do. In the third map each prediction changes all later predictions,
+# because it is fed back.
 #
-# Now a rollout whose $z$ comes from the posterior, on the small model of page 3:
+# Now we do the same with a rollout whose $z$ comes from the posterior. It uses the small model of
+# page 3:
 
 # %%
 from labkit.course.small_model import small_course_model

@@ -2,8 +2,8 @@
 # # 6 · Drive the arm
 #
 # [05_results](05_results.ipynb) measured how well a model predicts what really happened. A model
-# that gets the actions can also answer *what if?* Here you choose the actions, and the model shows
-# the next frames.
+# that gets the actions can also say what *would* happen after other actions. Here you choose the
+# actions, and the model shows the next frames.
 #
 # **After this page you can**
 #
@@ -70,8 +70,8 @@ except CheckFailed as failure:
 # %% [markdown]
 # ## 6.2 Drive
 #
-# Two frames of a test clip are given. The cell below first drives by itself. After you have run it,
-# click into the picture and use the keys:
+# Two frames of a test clip are given. The cell below makes the first eight moves. After you have
+# run it, click into the picture and use the keys:
 #
 # | key | next action |
 # | --- | --- |
@@ -96,8 +96,8 @@ clip = simulate_clip(config.seed, SPLIT_OFFSETS["test"] + 3, n_past + horizon)
 pilot(model, clip, n_past=n_past).drive(["right"] * 4 + ["near"] * 4)
 
 # %% [markdown]
-# On the right is what the simulator does under the same actions. *Save* writes `episode.gif` and
-# `actions.csv`.
+# On the right (in the still picture: below) is the simulation of the same actions. *Save* writes
+# `episode.gif` and `actions.csv`.
 #
 # ## 6.3 Same past, four plans
 #
@@ -132,8 +132,8 @@ for way, frames in futures.predicted.items():
 # ## 6.4 Counterfactuals
 #
 # In these plans one move is repeated. The data have no such clips. A fairer test takes the past of
-# one clip and the actions of *another* clip. This never happened (a *counterfactual*), but the
-# simulator can compute it.
+# one clip and the actions of *another* clip. This combination never happened (it is a
+# *counterfactual*), but the simulator can compute its result.
 
 # %%
 from IPython.display import Image
@@ -202,9 +202,8 @@ still = {"stay": plan("stay", 28)}
 long = futures_of_plans(model, clip, still, n_past=n_past, seed=config.seed)
 predicted, simulated = (each["stay"].astype(float) for each in (long.predicted, long.simulated))
 error = np.abs(predicted - simulated).mean(axis=(1, 2, 3))[n_past:]
-print(
-    f"error in grey levels: step 1 {error[0]:.0f}, step 10 {error[9]:.0f}, step 28 {error[-1]:.0f}"
-)
+for step in (1, 10, 28):
+    print(f"step {step:2}: error {error[step - 1]:.0f} grey levels")
 assert error[-1] < error[0] + 2
 
 # %% [markdown]
@@ -232,7 +231,8 @@ print(f"one plan, four z:  {mean_difference(draws.predicted):.0f}")
 assert mean_difference(futures.predicted) > 5 * mean_difference(draws.predicted)
 
 # %% [markdown]
-# The actions decide, and $z$ has almost no effect: in this run the posterior has collapsed. Does
+# The actions determine the prediction, and $z$ has almost no effect: in this run the posterior has
+# collapsed. Does
 # that mean that the future is certain? No. It means that this model does not use $z$.
 #
 # ## 6.8 A used latent beside a collapsed one
@@ -258,7 +258,7 @@ assert deviation["used"] > 1
 assert deviation["used"] > 5 * deviation["collapsed"]
 
 # %% [markdown]
-# The samples for the last of the four clips:
+# The three samples of each run, for the last of the four clips:
 
 # %%
 from labkit.views import to_uint8
@@ -267,7 +267,7 @@ strips = {"truth": to_uint8(unseen[3])}
 for name, of_clips in samples.items():
     for number, sample in enumerate(of_clips[3], start=1):
         whole = torch.cat([unseen[3, :2], sample])
-        strips[f"{name}: sample {number}"] = to_uint8(whole, clip=True)
+        strips[f"{name} {number}"] = to_uint8(whole, clip=True)
 Image(png_bytes(filmstrip(strips, n_past=2, steps=(1, 2, 4, 6, 8, 11))))
 
 # %% [markdown]
@@ -312,7 +312,7 @@ Image(png_bytes(filmstrip(strips, n_past=2, steps=(1, 2, 4, 6, 8, 11))))
 #
 # - A measured position of the future in a plan. See 6.1.
 # - A good PSNR hides objects that do not move. See 6.5.
-# - Equal samples are taken for certainty. They only say that $z$ is not used. See 6.7 and 6.8.
+# - Equal samples are read as a certain future. They only say that $z$ is not used. See 6.7 and 6.8.
 #
 # ## More exercises
 #

@@ -200,6 +200,14 @@ def test_a_page_has_goals_summary_mistakes_exercises_and_links(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", COURSE_PAGES)
+def test_sections_are_numbered_without_a_gap(name: str) -> None:
+    prose = "\n".join(cell.source for cell in stored(name).cells if cell.cell_type == "markdown")
+    numbers = re.findall(r"^## (\d)\.(\d+) ", prose, re.MULTILINE)
+    page = str(int(name[:2]))
+    assert numbers == [(page, str(number)) for number in range(1, len(numbers) + 1)]
+
+
+@pytest.mark.parametrize("name", COURSE_PAGES)
 def test_claims_are_asserted(name: str) -> None:
     cells = code_cells(name)
     asserts = sum("assert " in cell.source or "check_" in cell.source for cell in cells)
