@@ -70,7 +70,7 @@ except CheckFailed as failure:
 # %% [markdown]
 # ## 6.2 Drive
 #
-# Two frames of a test clip are given. The cell below makes the first five moves. After you have
+# Two frames of a test clip are given. The cell below makes the first three moves. After you have
 # run it, click into the picture and use the keys:
 #
 # | key | next action |
@@ -93,7 +93,7 @@ model, config = load_model(Path("demo_run"))
 n_past, horizon = config.data.n_past, config.data.n_future
 
 clip = simulate_clip(config.seed, SPLIT_OFFSETS["test"] + 3, n_past + horizon)
-pilot(model, clip, n_past=n_past).drive(["right"] * 3 + ["near"] * 2)
+pilot(model, clip, n_past=n_past).drive(["right"] * 3)
 
 # %% [markdown]
 # On the right (in the still picture: below) is the simulation of the same actions. *Save* writes
@@ -271,10 +271,11 @@ for name, of_clips in samples.items():
 Image(png_bytes(filmstrip(strips, n_past=2, steps=(1, 2, 4, 6, 8, 11))))
 
 # %% [markdown]
-# All samples are blurred. With a used latent the three samples are different: in the first two there
-# is a dark arm, at different places, and in the third the arm nearly disappears. With a collapsed
-# latent the three samples are the same picture: a faint blur over all places where the arm can be. A
-# sample does not have to equal the truth. The truth is only one of the possible futures.
+# All samples are blurred. With a used latent the three samples are different: in the first two
+# there is a dark arm, at different places, and in the third the arm nearly disappears. With a
+# collapsed latent the three samples are the same picture: a faint blur over all places where the
+# arm can be. A sample does not have to equal the truth. The truth is only one of the possible
+# futures.
 #
 # ## 6.9 Hand in
 #
