@@ -1,13 +1,10 @@
 """Records clips of a robot that labkit does not know: Fetch of gymnasium-robotics, which pushes a
 block about on a table, in MuJoCo.
 
-    python -m pip install "labkit[robots]"
     MUJOCO_GL=egl python examples/fetchpush.py data/fetchpush
-    labkit data check data/fetchpush
-    labkit train demo --data.root data/fetchpush --out runs/fetchpush
-    labkit evaluate runs/fetchpush
 
-docs/your_own_robot.md explains each step. To record another robot, change `Table` and `push`.
+docs/your_own_robot.md says what to install before, and what to do with the clips. To record another
+robot, change `Table` and `push`.
 """
 
 from __future__ import annotations
@@ -23,6 +20,7 @@ import numpy as np
 
 from labkit.data import Clip, write_split
 from labkit.data.clip import ARM, MOVED, REST
+from labkit.errors import DataError
 
 FRAMES = 30
 """of a clip"""
@@ -163,7 +161,10 @@ def main() -> None:
             for seed in seeds:  # one at a time: memory stays small
                 yield record(table, seed)
 
-        write_split(options.out, split, clips())
+        try:
+            write_split(options.out, split, clips())
+        except DataError as error:  # such as an earlier recording in that folder
+            parser.exit(2, f"{error}\n")
         print(f"{options.out}: {len(seeds)} clips of the split {split}")
 
 

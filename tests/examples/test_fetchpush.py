@@ -62,6 +62,14 @@ def test_the_arm_is_seen_follows_its_actions_and_pushes(recorded: Path) -> None:
     assert max(moved) > 3  # pixels
 
 
+def test_a_second_recording_leaves_the_first(recorded: Path) -> None:
+    words = r"train: is there already \(remove it, or choose another folder\)"
+    with pytest.raises(AssertionError, match=words) as refused:
+        run(EXAMPLE.as_posix(), recorded, "--train", 1, "--validate", 1, "--test", 1)
+    assert "Traceback" not in str(refused.value)
+    assert len(ClipDataset(recorded, "train", n_future=28)) == 6
+
+
 def test_from_the_check_to_the_report(recorded: Path, tmp_path: Path) -> None:
     checked = run("-m", "labkit", "data", "check", recorded)
     assert "gripper" in checked
