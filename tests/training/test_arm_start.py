@@ -73,6 +73,15 @@ def test_the_picture_follows_the_square(smoke: Config, tmp_path: Path) -> None:
     assert not weights(TrainingSetup(on(smoke, root, start=False), torch.device("cpu")).model).any()
 
 
+def test_positions_in_their_own_unit_may_lie_anywhere(smoke: Config, tmp_path: Path) -> None:
+    """Not scaled, the positions are around (5, 7): a constant is part of the fit."""
+    config = on(smoke, made(tmp_path / "square"))
+    model = dataclasses.replace(config.model, normalise_condition=False)
+    setup = TrainingSetup(dataclasses.replace(config, model=model), torch.device("cpu"))
+    found = weights(setup.model)
+    np.testing.assert_allclose(found[:, 1:], -np.diag(SLOPES), atol=0.2)
+
+
 @pytest.mark.parametrize("condition", ["action", "action+position"])
 def test_it_stays_where_no_place_is_known(smoke: Config, tmp_path: Path, condition: str) -> None:
     root = made(tmp_path / "still", moves=condition == "action")
