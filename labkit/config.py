@@ -97,6 +97,11 @@ class SceneConfig(Checked):
     """change the light of the table at every step: the arm throws a shadow"""
     table_width: Annotated[int, Between(1, 256)] = 16
     """channels, at half of the frame's side, of the network that composes the table"""
+    pusher: bool = False
+    """move parts of the table along with the arm, where the condition has positions
+    (`labkit.model.pusher`)"""
+    pusher_width: Annotated[int, Between(1, 256)] = 16
+    """channels, at half of the frame's side, of the network that says what is moved"""
     place_size: Annotated[int, Between(1, 256)] = 16
     """numbers made from the predicted encoding g_t that help to place the arm, where the condition
     has no positions"""
@@ -290,6 +295,11 @@ class TrainingConfig(Checked):
     """weight updates an epoch (the course's epoch_size), whatever the data set's size"""
     batch_size: Annotated[int, Between(1, 100000)] = 12
     """windows in a batch"""
+    growing_windows: Annotated[float, Between(0.0, 1.0)] = 0.0
+    """fraction of the training in which the windows of a batch are cut into shorter ones: at first
+    a single frame is predicted, then 2 and 4, and after that fraction all. As many frames are
+    learned from at each update. A motion that depends on the one before it, such as that of a
+    pushed object, is learned from a single step first"""
     learning_rate: Annotated[float, Between(0.0, 10.0)] = 0.002
     """Adam's learning rate, at its highest"""
     learning_rate_schedule: Literal["constant", "cosine", "step"] = "constant"

@@ -1,7 +1,7 @@
 """What predicted frames are composed of: the share of each source of the output, by region.
 
 A source is a picture that a composed output blends in: the previous frame, the last context frame,
-the layer, the table, the arm, fresh pixels. A source whose share stays near 0 gets no gradient, so
+the layer, the table, what is pushed of it, the arm, fresh pixels. A source whose share stays near 0 gets no gradient, so
 it cannot come into use again.
 """
 
@@ -16,10 +16,12 @@ from torch import Tensor
 from labkit.evaluation.regions import REGIONS
 from labkit.model import VideoCVAE
 
-SOURCES = ("previous", "context", "layer", "table", "arm", "fresh")
+SOURCES = ("previous", "context", "layer", "table", "arm", "fresh", "pushed")
 """Names of all sources; each output has some of them."""
 UNUSED = 0.005
 """Share of the frame below which a source is not in use. An arm covers 5 % of a frame and more."""
+UNUSED_PUSHED = 0.0005
+"""The same for what is pushed: objects that move cover 2 % of a frame, and few move at a time."""
 
 
 @torch.no_grad()
@@ -76,6 +78,7 @@ def source_shares(
 
 
 def unused_sources(shares: Mapping[str, float]) -> list[str]:
-    """Names of the sources with less than UNUSED of the frame. Fresh pixels are not among them:
-    a frame may need none of them."""
-    return [name for name, share in shares.items() if share < UNUSED and name != "fresh"]
+    """Names of the sources with less than UNUSED of the frame, or UNUSED_PUSHED. Fresh pixels are
+    not among them, because a frame that needs none is no fault."""
+    least = {"pushed": UNUSED_PUSHED, "fresh": 0.0}
+    return [name for name, share in shares.items() if share < least.get(name, UNUSED)]

@@ -4,6 +4,7 @@ warp that moves pictures and feature maps."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -69,6 +70,8 @@ class Output(nn.Module):
     """the decoder's map has half of the frame's side"""
     reads_latent: bool = False
     """`conditioning` ends with z_t"""
+    carries: bool = False
+    """`push` changes the reference from step to step"""
 
     def prepare_reference(
         self,
@@ -85,6 +88,24 @@ class Output(nn.Module):
             first: the first context frame of each one's clip; None: the frames themselves.
         """
         return frames
+
+    def push(
+        self,
+        reference: Float[Tensor, "N _ H W"],
+        conditioning: Float[Tensor, "N _"] | None,
+        before: Float[Tensor, "N C"] | None,
+    ) -> tuple[Float[Tensor, "N _ H W"], Any]:
+        """The reference frame as this step finds it, made before `forward` is called. Here
+        nothing changes in it.
+
+        Args:
+            reference: what `prepare_reference` made, or what `push` made of it at the step before.
+            conditioning: as in `forward`.
+            before: the condition of the step before; that of this step, where there is none.
+        Returns:
+            the reference for this step and the next, and what the step chose from (`Pusher`).
+        """
+        return reference, None
 
     def forward(
         self,

@@ -11,7 +11,8 @@ The output `scene` composes a frame from back to front:
 
 Nothing is read from a predicted frame. So nothing blurs, however far the horizon is. The output
 assumes one moving arm, a fixed camera, and a table that does not change except in its light: the
-picture of the arm is the same in every clip, and what the arm pushes stays where it was.
+picture of the arm is the same in every clip. What the arm pushes stays where it was, unless there
+is a `Pusher` (`labkit.model.pusher`), which moves parts of the table along with the arm.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 
 from labkit.config import SceneConfig
 from labkit.model.output import Maps, Output, SourceWeights
+from labkit.model.pusher import ArmMotion, PushCandidates, Pusher
 
 PICTURE_RATE = 10.0
 """The arm's picture is stored divided by this. Adam's steps are all of about the same size, so it
@@ -35,6 +37,8 @@ LIGHT = 0.7
 """Largest absolute log of the gain that changes the table's light."""
 UNPAINTED = -4.0
 """Logit of the fresh pixels' mask before training: nothing is painted."""
+PUSHED = 0.5
+"""Pixels by which a pixel of the table must be displaced to count as pushed."""
 LIGHT_STATISTICS = 9
 """Numbers that describe a clip's light: mean, standard deviation and maximum of each channel of
 its last context frame."""
@@ -157,7 +161,7 @@ class ArmPicture(nn.Module):
     ) -> Float[Tensor, "N S S 2"]:
         """Where each pixel reads the picture: from -1 to 1 between its outer pixels' centres."""
         place = PLACE_RATE * self.place(hidden)
-        affine = PLACE_RATE * self.linear(known) + place[:, :6]
+        affine = self.affine(known, place)
         a, b, x0, c, d, y0 = (each[:, None, None] for each in affine.unbind(1))
         line = torch.linspace(-1, 1, side, device=known.device)
         y, x = torch.meshgrid(line, line, indexing="ij")
@@ -170,6 +174,37 @@ class ArmPicture(nn.Module):
             vv = v * v
             u, v = u + 0.5 * (e * u * v + vv * (f + g * v + h * u)), v + 0.5 * vv * (i + j * v)
         return torch.stack([u, v], dim=-1)
+
+    def affine(
+        self, known: Float[Tensor, "N k"], place: Float[Tensor, "N _"]
+    ) -> Float[Tensor, "N 6"]:
+        """a, b, x_0, c, d, y_0 of `grid`."""
+        return PLACE_RATE * self.linear(known) + place[:, :6]
+
+    def motion(
+        self,
+        before: Float[Tensor, "N k"],
+        after: Float[Tensor, "N k"],
+        light: Float[Tensor, "N 9"],
+        side: int,
+    ) -> ArmMotion:
+        """The arm's opacity before and after a step, and how each point of it has moved.
+
+        Args:
+            before, after: the numbers known at both steps.
+            light: `light_statistics` of the clip.
+            side: S, of the frame.
+        """
+        alpha_before, alpha_after = self(before, light, side)[1], self(after, light, side)[1]
+        hidden_before, hidden_after = self.hidden(before), self.hidden(after)
+        p_before = self.grid(before, hidden_before, side).permute(0, 3, 1, 2)
+        p_after = self.grid(after, hidden_after, side).permute(0, 3, 1, 2)
+        a, b, _, c, d, _ = self.affine(before, PLACE_RATE * self.place(hidden_before)).unbind(1)
+        rows = torch.stack([0.9 * (1 + a), 0.9 * b, 0.5 * c, 0.5 * (1 + d)], dim=1)
+        # p_before(x + v) = p_after(x): one step of Newton's method, v = J^-1 (p_after - p_before)
+        inverse = torch.linalg.inv(rows.unflatten(1, (2, 2)))
+        v = torch.einsum("nij,njhw->nihw", inverse, p_after - p_before) * ((side - 1) / 2)
+        return ArmMotion(alpha_before, alpha_after, p_after, v)
 
 
 class Table(nn.Module):
@@ -274,27 +309,56 @@ class SceneOutput(Output):
             self.arm = ArmPicture(
                 known_size, frame_size, scene.pictures, bend=scene.bend, light=scene.arm_light
             )
+        self.pusher = None
+        if scene.pusher and scene.arm and has_positions:
+            self.pusher = Pusher(condition_size, scene.pusher_width)
+            self.carries = True
 
     def prepare_reference(
         self,
         frames: Float[Tensor, "N 3 H W"],
         maps: Maps,
         first: Float[Tensor, "N 3 H W"] | None = None,
-    ) -> Float[Tensor, "N 7 H W"]:
-        """The frame, the table, and where the arm hides it in that frame."""
+    ) -> Float[Tensor, "N _ H W"]:
+        """The frame, the table, and where the arm hides it in that frame, 7 channels; with a
+        pusher also the table as it is before anything is pushed, and the displacement, 5 more."""
         table, hidden = self.table(frames, frames if first is None else first)
-        return torch.cat([frames, table, hidden], dim=1)
+        parts = [frames, table, hidden]
+        if self.pusher is not None:
+            parts += [table, torch.zeros_like(table[:, :2])]
+        return torch.cat(parts, dim=1)
+
+    def push(
+        self,
+        reference: Float[Tensor, "N _ H W"],
+        conditioning: Float[Tensor, "N _"] | None,
+        before: Float[Tensor, "N C"] | None,
+    ) -> tuple[Float[Tensor, "N _ H W"], PushCandidates | None]:
+        """As `Output.push`: the table, with what the arm has moved at this step."""
+        if self.pusher is None or self.arm is None:
+            return reference, None
+        assert conditioning is not None
+        assert before is not None
+        frame, now, hidden, table, displaced = reference.split((3, 3, 1, 3, 2), dim=1)
+        with torch.autocast(reference.device.type, enabled=False):
+            condition, before = conditioning[:, : self.condition_size].float(), before.float()
+            with torch.no_grad():  # the arm is learned from the arm alone
+                light, side = light_statistics(frame), frame.shape[-1]
+                arm = self.arm.motion(before, condition, light, side)
+            known = torch.cat([condition, condition - before], dim=1)
+            displaced, now, candidates = self.pusher(table, displaced, now, frame, arm, known)
+        return torch.cat([frame, now, hidden, table, displaced], dim=1), candidates
 
     def compose(
         self,
         maps: Float[Tensor, "N _ h w"],
         g: Float[Tensor, "N g"],
         previous: Float[Tensor, "N 3 H W"],
-        reference: Float[Tensor, "N 7 H W"],
+        reference: Float[Tensor, "N _ H W"],
         conditioning: Float[Tensor, "N _"] | None = None,
     ) -> tuple[Float[Tensor, "N 3 H W"], SourceWeights]:
         """As `Output.compose`. `previous` is not read."""
-        frame, table, hidden = reference.split((3, 3, 1), dim=1)
+        frame, table, hidden = reference[:, :7].split((3, 3, 1), dim=1)
         light, painted = maps.float().split((self.lights, self.in_channels - self.lights), dim=1)
         if self.half_size:
             painted = F.pixel_shuffle(painted, 2)
@@ -310,6 +374,10 @@ class SceneOutput(Output):
                 colour, alpha = self.arm(known, light_statistics(frame), frame.shape[-1])
             scene = (1 - alpha) * scene + alpha * colour
             weights = {"table": (1 - m) * (1 - alpha), "arm": (1 - m) * alpha}
+        if self.pusher is not None:
+            pushed = reference[:, -2:].norm(dim=1, keepdim=True) > PUSHED
+            weights["pushed"] = weights["table"] * pushed
+            weights["table"] = weights["table"] * ~pushed
         weights["fresh"] = m
         # x_t = (1 - m) ((1 - alpha) table + alpha arm) + m fresh
         return ((1 - m) * scene + m * fresh.sigmoid()).clamp(0, 1), weights

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from labkit.model.gaussian import Gaussian
+from labkit.model.pusher import PushCandidates
 from labkit.model.recurrent import State
 
 
@@ -27,6 +28,9 @@ class Rollout:
     """of p(x_t | z), where the model learns it"""
     z_from_prior: Bool[Tensor, "B S"] | None = None
     """steps whose z_t came from the prior; None is no step"""
+    push: PushCandidates | None = None
+    """of the first steps, each of which begins at a true frame: what an output that pushes chose
+    from"""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class RolloutState:
     condition_origin: Float[Tensor, "B 1 _"] | None = None
     """what the next step's change of the condition is counted from
     (`ConditionInputs.change`)"""
+    condition_before: Float[Tensor, "B 1 C"] | None = None
+    """normalised condition of the step before; None where there was none"""
 
     def repeat(self, copies: int) -> RolloutState:
         """Each clip that many times in a row."""
@@ -83,7 +89,7 @@ class RolloutState:
             h, c = (part.repeat_interleave(copies, dim=1) for part in state)
             return h, c
 
-        origin = self.condition_origin
+        origin, before = self.condition_origin, self.condition_before
         return RolloutState(
             repeat_rows(self.frame, copies),
             None if self.features is None else self.features.repeat(copies),
@@ -91,6 +97,7 @@ class RolloutState:
             [repeat_rows(each, copies) for each in self.skips],
             LSTMStates(lstm(self.states.predictor), lstm(self.states.prior)),
             None if origin is None else repeat_rows(origin, copies),
+            None if before is None else repeat_rows(before, copies),
         )
 
 

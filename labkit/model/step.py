@@ -21,6 +21,7 @@ from torch import Tensor
 from labkit.model.backbones import Levels, Skips, map_level
 from labkit.model.gaussian import Gaussian, concatenate, standard_normal_like
 from labkit.model.parts import Networks
+from labkit.model.pusher import PushCandidates
 from labkit.model.recurrent import FramePredictor
 from labkit.model.state import Features, LSTMStates
 
@@ -55,6 +56,8 @@ class StepInputs(RecurrentInputs):
     """the last context frame, as the output prepared it"""
     change: Float[Tensor, "B S _"]
     """of the condition since the last context frame"""
+    condition_before: Float[Tensor, "B S C"] | None = None
+    """of the step before each; None: nothing is known of it"""
     targets: list[Tensor] | None = None
     """the encoder's maps of x_t, for the posteriors of the latent maps, each (B, S, ...)"""
 
@@ -70,6 +73,10 @@ class StepOutputs:
     prior: Gaussian | None
     """p of all levels side by side, where there is a posterior"""
     states: LSTMStates
+    reference_frame: Float[Tensor, "B _ H W"]
+    """as the last of these steps left it, for the steps that follow"""
+    push: PushCandidates | None = None
+    """what an output that pushes chose from, (B, S, ...)"""
 
 
 def encode(networks: Networks, frames: Float[Tensor, "B S 3 H W"]) -> Features:
@@ -165,20 +172,23 @@ def advance(networks: Networks, inputs: StepInputs) -> StepOutputs:
     # x^_t = Output(maps_t, g_t, x_{t-1}, reference frame, c and its change)
     if networks.output.reads_latent:
         conditioning = torch.cat([conditioning, z], dim=-1)
+    before = inputs.condition if inputs.condition_before is None else inputs.condition_before
+    reference, push = networks.output.push(
+        inputs.reference_frame.flatten(0, 1), conditioning.flatten(0, 1), before.flatten(0, 1)
+    )
     frames = networks.output(
-        maps,
-        g.flatten(1),
-        inputs.frames.flatten(0, 1),
-        inputs.reference_frame.flatten(0, 1),
-        conditioning.flatten(0, 1),
+        maps, g.flatten(1), inputs.frames.flatten(0, 1), reference, conditioning.flatten(0, 1)
     ).unflatten(0, fold)  # (B, S, 3, H, W)
+    carried = reference.unflatten(0, fold)[:, -1]
+    push = None if push is None else push.unflatten(*fold)
     q = inputs.posterior
     if q is None:
-        return StepOutputs(frames, None, None, states)
+        return StepOutputs(frames, None, None, states, carried, push)
     p = standard_normal_like(q) if p is None else p
     q_maps = [each.unflatten(fold) for each in levels.posteriors]
     p_maps = [each.unflatten(fold) for each in levels.priors]
-    return StepOutputs(frames, concatenate([q, *q_maps], -1), concatenate([p, *p_maps], -1), states)
+    q, p = concatenate([q, *q_maps], -1), concatenate([p, *p_maps], -1)
+    return StepOutputs(frames, q, p, states, carried, push)
 
 
 def level_targets(networks: Networks, features: Features) -> list[Tensor]:

@@ -113,7 +113,12 @@ class VideoCVAE(Networks):
         assert outputs.posterior is not None
         assert outputs.prior is not None
         return Rollout(
-            outputs.frames, outputs.posterior, outputs.prior, self.log_variance, z_from_prior
+            outputs.frames,
+            outputs.posterior,
+            outputs.prior,
+            self.log_variance,
+            z_from_prior,
+            outputs.push,
         )
 
     def reconstruct(
@@ -257,7 +262,8 @@ class VideoCVAE(Networks):
         last = encoded[n_past - 1 :]
         reference = reference_frames(self, context[:, -1:], last, context[:, :1])[:, 0]
         origin = inputs.origin_at(inputs.normalise(condition[:, n_past - 1 : n_past]))
-        state = RolloutState(context[:, -1], last, reference, skips, LSTMStates(), origin)
+        before = steps[:: samples, n_past - 2 : n_past - 1] if n_past > 1 else None
+        state = RolloutState(context[:, -1], last, reference, skips, LSTMStates(), origin, before)
         state = state.repeat(samples)
         if n_past == 1:
             return state
@@ -292,12 +298,15 @@ class VideoCVAE(Networks):
                 reference_frame=state.reference_frame[:, None],
                 condition=steps,
                 change=change,
+                condition_before=state.condition_before,
                 noise=noise,
                 states=state.states,
             ),
         )
-        frame, states = outputs.frames[:, 0], outputs.states
-        following = RolloutState(frame, None, state.reference_frame, state.skips, states, origin)
+        frame, reference = outputs.frames[:, 0], outputs.reference_frame
+        following = RolloutState(
+            frame, None, reference, state.skips, outputs.states, origin, condition_before=steps
+        )
         return frame, following
 
     def _unroll(
@@ -324,11 +333,18 @@ class VideoCVAE(Networks):
         n_steps, all_true = steps.shape[1], fed_true.all(dim=0).tolist()
         # The first steps, which are all fed true frames, go in one call: none waits for another.
         lead = all_true.index(False) if False in all_true else n_steps
+        if self.output.carries:
+            lead = min(lead, n_past)  # the steps after the context wait for what was pushed
+        before = torch.cat([steps[:, :1], steps[:, :-1]], dim=1)
         outputs: list[StepOutputs] = []
         states, stop = LSTMStates(), 0
         while stop < n_steps:
             start, stop = stop, max(lead, stop + 1)
             part = slice(start, stop)
+            last_known = [min(t, n_past - 1) for t in range(start, stop)]
+            reference = references[:, last_known]
+            if self.output.carries and start >= n_past:
+                reference = outputs[-1].reference_frame[:, None]
             if all_true[start]:
                 fed, features = frames[:, part], encoded[part]
             else:
@@ -341,7 +357,6 @@ class VideoCVAE(Networks):
             else:
                 # No step uses features of a context frame later than the frame it is fed.
                 skips = Skips(context_skips, [min(t, skip_from) for t in range(start, stop)])
-            last_known = [min(t, n_past - 1) for t in range(start, stop)]
             outputs.append(
                 advance(
                     self,
@@ -349,8 +364,9 @@ class VideoCVAE(Networks):
                         frames=fed,
                         features=features,
                         skips=skips,
-                        reference_frame=references[:, last_known],
+                        reference_frame=reference,
                         condition=steps[:, part],
+                        condition_before=before[:, part],
                         change=change[:, part],
                         noise=noise[:, part],
                         posterior=q[:, part],
@@ -367,4 +383,7 @@ class VideoCVAE(Networks):
             concatenate([each.posterior for each in outputs if each.posterior], 1),
             concatenate([each.prior for each in outputs if each.prior], 1),
             states,
+            outputs[-1].reference_frame,
+            # Of the first steps alone: each of them begins at a true frame.
+            outputs[0].push,
         )

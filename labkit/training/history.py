@@ -65,6 +65,8 @@ class EpochRow:
     """share of the arm's picture"""
     fresh_share: float | None = None
     """share of fresh pixels"""
+    pushed_share: float | None = None
+    """share of the table that the arm has pushed (`model.scene.pusher`)"""
 
     @property
     def source_shares(self) -> dict[str, float]:

@@ -13,11 +13,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labkit.config import TeacherForcingConfig
+from labkit.config import Config, TeacherForcingConfig
 from labkit.data.dataset import Batch
 from labkit.training.data_order import Rows, seed_of
 from labkit.training.objective import negative_elbo
 from labkit.training.setup import TrainingSetup
+
+HORIZONS = ((0.75, 1), (0.875, 2), (1.0, 4))
+"""Up to which fraction of the growing windows how many frames are predicted."""
 
 
 def batch_losses(
@@ -42,10 +45,14 @@ def batch_losses(
     count = len(batch) // parts
     own = slice(part * count, (part + 1) * count)
     batch = Batch(batch.frames[own], batch.condition[own]).to(setup.device)
+    n_past, seed = config.data.n_past, seed_of(config.seed, "draws", update)
+    horizon = growing_horizon(config, update)
+    if horizon < config.data.n_future:
+        batch = shorter_windows(batch, n_past + horizon, seed)
+        count = len(batch)
     world, rank = setup.processes.world, setup.processes.rank
     rows = Rows.of(count * parts * world, rank=rank, world=world, part=part, parts=parts)
     shared = slice(rows.first, rows.first + rows.count)  # this part's rows of the joint batch
-    seed = seed_of(config.seed, "draws", update)
     generator = torch.Generator(setup.device).manual_seed(seed)
     steps = batch.frames.shape[1] - 1
     forcing = sample_forcing(
@@ -62,7 +69,7 @@ def batch_losses(
         rollout = setup.model.rollout(
             batch.frames,
             batch.condition,
-            config.data.n_past,
+            n_past,
             teacher_forced=forcing[shared],
             generator=generator,
             **options,
@@ -76,6 +83,38 @@ def batch_losses(
         setup.processes.mean,
     )
     return vars(objective)
+
+
+def growing_horizon(config: Config, update: int) -> int:
+    """Predicted frames of the windows of this update, see `training.growing_windows`."""
+    training = config.training
+    done = update / (training.epochs * training.updates_per_epoch)
+    for share, horizon in HORIZONS:
+        if done < share * training.growing_windows:
+            return min(horizon, config.data.n_future)
+    return config.data.n_future
+
+
+def shorter_windows(batch: Batch, length: int, seed: int) -> Batch:
+    """Each clip of a batch cut into as many windows as fit, one after the other, from a frame that
+    is the same for all clips and drawn anew for each update.
+
+    Args:
+        batch: of n clips of T frames.
+        length: frames of a window, at most T.
+        seed: of this update's draws.
+    Returns:
+        n * (T // length) windows, those of a clip in a row.
+    """
+    frames = batch.frames.shape[1]
+    windows = frames // length
+    first = int(np.random.default_rng((seed, 1)).integers(frames - windows * length + 1))
+    part = slice(first, first + windows * length)
+
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor[:, part].unflatten(1, (windows, length)).flatten(0, 1)
+
+    return Batch(cut(batch.frames), cut(batch.condition))
 
 
 def sample_forcing(

@@ -21,6 +21,8 @@ A learned prior gets the gradient of beta * KL_t alone: none as long as beta is 
 
 where sg stops the gradient. Then the prior learns with beta_max throughout, and is ready when beta
 has risen. At beta = beta_max the term is 0.
+
+A model that pushes (`labkit.model.pusher`) adds the error of its gate to the squared error.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from torch import Tensor
 
 from labkit.config import KLConfig
 from labkit.model import Gaussian, Rollout, kl_divergence
+from labkit.model.pusher import PushCandidates
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def negative_elbo(
     joint = joint or Tensor.detach
     # E_q[-log p(x_t | z_{1:t}, x_{<t}, c)], one draw of z, up to scale and a constant
     error = (rollout.frames - targets).square().mean()
+    fit = error if rollout.push is None else error + push_error(rollout.push, targets)
     kl_mask = None if rollout.z_from_prior is None else (~rollout.z_from_prior).to(error.dtype)
     plain, cost = weighted_kl(
         rollout.posterior, rollout.prior, kl.free_bits, kl.balance, joint, kl_mask
@@ -85,17 +89,33 @@ def negative_elbo(
         missing = (kl.balance or 1.0) * (kl.max_weight - kl_weight)
         weighted = weighted + missing * weighted_kl(q, rollout.prior, 0.0, 0.0, joint, kl_mask)[1]
     if observation == "fixed":
-        return Objective(error + weighted, error, plain)
+        return Objective(fit + weighted, error, plain)
     if observation == "learned":
         assert rollout.log_variance is not None
         log_variance = rollout.log_variance
-        likelihood = 0.5 * (error * torch.exp(-log_variance) + log_variance)
+        likelihood = 0.5 * (fit * torch.exp(-log_variance) + log_variance)
     else:
         # Its value is log(sigma^2) / 2 + 1/2, its gradient that of log(sigma^2) / 2, with one
         # sigma^2 for all processes.
         variance = joint(error).clamp_min(1e-8)
-        likelihood = 0.5 * (error / variance + variance.log())
+        likelihood = 0.5 * (fit / variance + variance.log())
     return Objective(likelihood + weighted / targets[0, 0].numel(), error, plain)
+
+
+def push_error(
+    push: PushCandidates, targets: Float[Tensor, "B S 3 H W"]
+) -> Float[Tensor, ""]:
+    """What the gate of a pusher is taught besides (`PushCandidates.loss`), averaged over all steps.
+
+    Only steps that begin at a true frame have it: later in a rollout a displacement that is wrong
+    already would be taken for a reason to move or to stay. The first step of all has none, because
+    nobody knows where the arm was before it.
+    """
+    steps = push.gate.shape[1]
+    if steps == 1:
+        return targets.new_zeros(())
+    taught = PushCandidates(*(each[:, 1:] for each in vars(push).values()))
+    return taught.loss(targets[:, 1:steps]) * ((steps - 1) / targets.shape[1])
 
 
 def weighted_kl(

@@ -108,11 +108,15 @@ class TrainingSetup:
         return self.model if self.average is None else self.average.module
 
     def _load(self, run: Path) -> None:
-        """Takes the weights of another run."""
+        """Takes the weights of another run. Its model may lack the pusher that this one has."""
         model, config = load_model(run)
-        differing = differences(
-            dataclasses.asdict(config.model), dataclasses.asdict(self.config.model)
-        )
+        adds_pusher = not config.model.scene.pusher and self.config.model.scene.pusher
+        own = config.model
+        if adds_pusher:
+            new = self.config.model.scene
+            scene = dataclasses.replace(own.scene, pusher=True, pusher_width=new.pusher_width)
+            own = dataclasses.replace(own, scene=scene)
+        differing = differences(dataclasses.asdict(own), dataclasses.asdict(self.config.model))
         if config.data.condition_size != self.config.data.condition_size:
             sizes = (config.data.condition_size, self.config.data.condition_size)
             differing.append("condition size: {} -> {}".format(*sizes))
@@ -125,7 +129,10 @@ class TrainingSetup:
                 file=run,
                 hint="give the same model settings",
             )
-        self.model.load_state_dict(model.state_dict())
+        weights = model.state_dict()
+        if adds_pusher:  # its weights are new
+            weights = {**self.model.state_dict(), **weights}
+        self.model.load_state_dict(weights)
 
     def _reader(self) -> tuple[GPUCache | None, BatchLoader | None]:
         """The clips in the GPU's memory, or the loader that reads them."""

@@ -93,6 +93,7 @@ PARTS = [
     {"ground": False},
     {"first_frame": False, "ground": False},
     {"table_light": False},
+    {"pusher": True},
 ]
 
 
