@@ -1,8 +1,8 @@
 """What predicted frames are composed of: the share of each source of the output, by region.
 
 A source is a picture that a composed output blends in: the previous frame, the last context frame,
-the layer, the table, what is pushed of it, the arm, fresh pixels. A source whose share stays near 0 gets no gradient, so
-it cannot come into use again.
+the layer, the table, what is pushed of it, the arm, fresh pixels. A source whose share stays near
+0 gets no gradient, so it cannot come into use again.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ moves at this place. The arm's own displacement is known from the placement of i
 motion has to be found. A small network only says where the table moves (the gate), and corrects the
 displacement by a few pixels:
 
-    D_still = D_{t-1}(x)                D: where a pixel of today's table was in the table of the clip
+    D_still = D_{t-1}(x)                D: from a pixel to its place in the table of the clip
     D_moved = v(x) + D_{t-1}(x + v(x))  v: where the arm at x came from, plus a correction
     table_t = (1 - gate) table(x + D_still) + gate table(x + D_moved)
 

@@ -262,7 +262,7 @@ class VideoCVAE(Networks):
         last = encoded[n_past - 1 :]
         reference = reference_frames(self, context[:, -1:], last, context[:, :1])[:, 0]
         origin = inputs.origin_at(inputs.normalise(condition[:, n_past - 1 : n_past]))
-        before = steps[:: samples, n_past - 2 : n_past - 1] if n_past > 1 else None
+        before = steps[::samples, n_past - 2 : n_past - 1] if n_past > 1 else None
         state = RolloutState(context[:, -1], last, reference, skips, LSTMStates(), origin, before)
         state = state.repeat(samples)
         if n_past == 1:

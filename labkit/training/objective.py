@@ -102,9 +102,7 @@ def negative_elbo(
     return Objective(likelihood + weighted / targets[0, 0].numel(), error, plain)
 
 
-def push_error(
-    push: PushCandidates, targets: Float[Tensor, "B S 3 H W"]
-) -> Float[Tensor, ""]:
+def push_error(push: PushCandidates, targets: Float[Tensor, "B S 3 H W"]) -> Float[Tensor, ""]:
     """What the gate of a pusher is taught besides (`PushCandidates.loss`), averaged over all steps.
 
     Only steps that begin at a true frame have it: later in a rollout a displacement that is wrong
