@@ -37,6 +37,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "accumulated": {"training": {"accumulation_steps": 2}},
     "half of the clips from the prior": {"kl": {"hybrid": 0.5}},
+    "short windows, accumulated": {"training": {"growing_windows": 1.0, "accumulation_steps": 2}},
 }
 """Changes of the smoke preset whose gradients are compared."""
 

@@ -71,11 +71,16 @@ def test_gradients_are_those_of_the_joint_batch(shared: Path, simulated: Path) -
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6, msg=case)
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch(simulated: Path) -> None:
+@pytest.mark.parametrize("growing", [0.0, 1.0], ids=["whole windows", "short windows"])
+def test_accumulated_gradients_are_those_of_the_whole_batch(
+    growing: float, simulated: Path
+) -> None:
     """With group norm, and a variance that is not of the batch."""
     case = "fixed variance, forcing per step"
     config = sharing.config_of(simulated.as_posix(), case)
-    training = dataclasses.replace(config.training, accumulation_steps=4)
+    training = dataclasses.replace(config.training, growing_windows=growing)
+    config = dataclasses.replace(config, training=training)
+    training = dataclasses.replace(training, accumulation_steps=4)
     whole = sharing.gradient(config, Processes())
     parts = sharing.gradient(dataclasses.replace(config, training=training), Processes())
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)

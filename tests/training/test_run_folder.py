@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from labkit.cli import main
-from labkit.config import Config
+from labkit.config import Config, SceneConfig
 from labkit.data.dataset import ClipDataset
 from labkit.data.simulator import simulate_pack
 from labkit.errors import DataError, RunError
 from labkit.files import locked
-from labkit.training import load_model, train
+from labkit.training import load_model, read_history, train
 from labkit.training.checkpoint import load_checkpoint
 from labkit.training.run_folder import LOCK, RESULTS
 
@@ -143,6 +143,32 @@ def test_a_run_begins_with_the_weights_of_another(tiny: Config, tmp_path: Path) 
     other = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, latent_size=5))
     with pytest.raises(RunError, match=r"latent_size: 4 -> 5"):
         train(other, tmp_path / "third", init_from=tmp_path / "first", progress=False)
+
+
+def test_a_run_with_a_pusher_begins_with_the_weights_of_one_without(
+    tiny: Config, tmp_path: Path
+) -> None:
+    """Only the pusher's weights are new; the other way round is refused."""
+
+    def scene(pusher: bool) -> Config:
+        parts = SceneConfig(pusher=pusher, pusher_width=4)
+        return dataclasses.replace(
+            with_training(tiny, growing_windows=0.5),
+            model=dataclasses.replace(tiny.model, output="scene", scene=parts),
+        )
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(scene(False), first, progress=False)
+    still = with_training(scene(True), learning_rate=0.0)
+    train(still, second, init_from=first, progress=False)
+    had, has = load_model(first)[0].state_dict(), load_model(second)[0].state_dict()
+    new = [name for name in has if name not in had]
+    assert new
+    assert all(name.startswith("output.pusher.") for name in new)
+    torch.testing.assert_close({name: has[name] for name in had}, had)
+    assert read_history(second)["pushed_share"][-1] >= 0
+    with pytest.raises(RunError, match=r"scene\.pusher"):
+        train(scene(False), tmp_path / "third", init_from=second, progress=False)
 
 
 def test_missing_best_weights_are_written_from_the_checkpoint(tiny: Config, tmp_path: Path) -> None:
