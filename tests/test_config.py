@@ -142,7 +142,7 @@ def test_spec_and_report_differ_from_course_in_what_they_are_named_for() -> None
 
 def test_an_unknown_preset_lists_those_there_are() -> None:
     with pytest.raises(
-        ConfigError, match="demo, layer, course, spec, report, svg, latent, free, smoke"
+        ConfigError, match="demo, best, layer, course, spec, report, svg, latent, free, smoke"
     ):
         preset("dmeo")
 

@@ -83,7 +83,7 @@ class Train:
     """
 
     preset: Annotated[Positional[Literal[tuple(PRESETS)]], arg(metavar="PRESET")] = "demo"  # type: ignore[valid-type]
-    """demo, layer, course, spec, report, svg, latent, free or smoke"""
+    """demo, best, layer, course, spec, report, svg, latent, free or smoke"""
     out: Annotated[Path | None, arg(metavar="RUN")] = None
     """folder of the run; runs/PRESET if left out"""
     resume: Flag = False
