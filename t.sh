@@ -1,1 +1,0 @@
-OMP_NUM_THREADS=1 PYTHONPATH=/tmp/w/pusher /work/main/.venv/bin/python -m labkit train demo --init-from $1 --model.scene.pusher "${@:3}" --training.precision fp32 --data.root /work/main/data/simulated --threads 1 --out $2 --no-progress
