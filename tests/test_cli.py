@@ -179,7 +179,7 @@ def test_help_does_not_wait_for_torch() -> None:
         ("train --epoch 3", "unrecognized option --epoch; did you mean --training.epochs?"),
         ("train --trainng.epochs 3", "did you mean --training.epochs?"),
         ("train --training.batchsize 3", "did you mean --training.batch-size?"),
-        ("train dmeo", "PRESET is 'dmeo'; allowed: demo, layer, course, spec, "),
+        ("train dmeo", "PRESET is 'dmeo'; allowed: demo, best, layer, course, spec, "),
         ("train --training.epochs x", "--training.epochs is 'x'; it must be a whole number"),
         ("train --training.epochs 0", "TrainingConfig.epochs is 0; allowed: 1.."),
         ("train --model.skip none", "--model.skip is 'none'; allowed: last_context, previous, "),
