@@ -17,9 +17,11 @@ import pytest
 import torch
 
 from labkit.data.dataset import ClipDataset
+from labkit.data.simulator import simulate_pack
 from labkit.data.simulator.physics import run
 from labkit.data.simulator.world import SimulatedWorld
 from labkit.presets import SMOKE, preset
+from labkit.training.run import train
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
@@ -193,6 +195,43 @@ def test_another_future_differs_by_the_hidden_physics_alone() -> None:
         np.testing.assert_allclose(other.poses[:n_past], actual.poses[:n_past], atol=1e-12)
         differ += not np.allclose(other.poses[n_past:], actual.poses[n_past:], atol=1e-3)
     assert differ
+
+
+def test_pushed_objects_are_counted(tmp_path: Path, capsys) -> None:
+    """benchmarks/studies/pushed_objects.py: the true last frame has an object in its new place and
+    not in the old one, the last context frame the other way round. Of a model that was not
+    trained, the gate that knows the true frames is better than one that is shut."""
+    data = tmp_path / "data"
+    simulate_pack(data, 3, {"train": 4, "validate": 1, "test": 12}, workers=0, progress=False)
+    study = runpy.run_path(str(FOLDER / "studies" / "pushed_objects.py"))
+    clips = ClipDataset(data, "test", windows="first")
+    found = study["pushed_clips"](clips, 100)
+    assert 0 < len(found) < 12
+    for clip in found:
+        assert clip.new.any()
+        assert clip.old.any()
+        assert not (clip.new & clip.old).any()
+        for where in (clip.new, clip.old):
+            assert study["nearer_to_truth"](clip.after, clip, where)
+            assert not study["nearer_to_truth"](clip.before, clip, where)
+    demo = preset("demo")
+    config = dataclasses.replace(
+        demo,
+        data=dataclasses.replace(demo.data, root=data.as_posix()),
+        model=dataclasses.replace(
+            demo.model, scene=dataclasses.replace(demo.model.scene, pusher=True)
+        ),
+        training=dataclasses.replace(
+            demo.training, epochs=1, updates_per_epoch=1, batch_size=2, precision="fp32"
+        ),
+    )
+    train(config, tmp_path / "run", progress=False)
+    study["main"](study["Options"](tmp_path / "run", data, judged=12, picture=tmp_path / "p.png"))
+    said = capsys.readouterr().out.splitlines()
+    rows = {line.split(" | ")[0]: line.strip(" |").split(" | ") for line in said}
+    assert float(rows["| knows the true frames"][1]) > float(rows["| shut"][1])
+    assert f"Of {min(len(found), 16)} clips with a pushed object:" in "\n".join(said)
+    assert (tmp_path / "p.png").stat().st_size > 1000
 
 
 def test_the_pilot_is_driven(capsys) -> None:
