@@ -125,6 +125,20 @@ def test_the_arms_own_displacement_moves_the_table_step_by_step() -> None:
     torch.testing.assert_close(still[:, 3:6], reference[:, 3:6], atol=2e-3, rtol=0)
 
 
+def test_nothing_moves_far_from_the_arm() -> None:
+    """However open the gate is: an arm that is seen in the left half alone moves nothing that is
+    more than 8 pixels to the right of it."""
+    output = output_that_shifts(2.0)
+    table = torch.rand(1, 3, 64, 64)
+    reference = torch.cat([table, table, 0 * table[:, :1], table, 0 * table[:, :2]], dim=1)
+    row = torch.eye(COLUMNS)[:1]
+    with torch.no_grad():
+        output.arm.picture[:, 3, :, 24:] = -10.0
+        pushed = output.push(reference, row, torch.zeros_like(row))[0][:, 3:6]
+    torch.testing.assert_close(pushed[..., 44:], table[..., 44:], atol=1e-3, rtol=0)
+    torch.testing.assert_close(pushed[..., 8:16], table[..., 6:14], atol=2e-3, rtol=0)
+
+
 def test_a_rotated_or_scaled_arm_moves_its_points_by_different_amounts() -> None:
     """The displacement is where the same point of the picture was before."""
     output = output_that_shifts(0.0)
