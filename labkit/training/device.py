@@ -88,8 +88,8 @@ class Acceleration:
             module.compile(**options)
 
     def eager(self) -> contextlib.AbstractContextManager[None]:
-        """A context in which compiled modules run uncompiled: a validation has other shapes, which
-        are not worth a compilation."""
+        """A context in which compiled modules run uncompiled: a validation and short windows have
+        other shapes, which are not worth a compilation."""
         if not self.compiled:
             return contextlib.nullcontext()
         return torch.compiler.set_stance("force_eager")

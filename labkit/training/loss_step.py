@@ -6,6 +6,7 @@ So the result does not depend on how a batch is divided among processes or parts
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -47,7 +48,8 @@ def batch_losses(
     batch = Batch(batch.frames[own], batch.condition[own]).to(setup.device)
     n_past, seed = config.data.n_past, seed_of(config.seed, "draws", update)
     horizon = growing_horizon(config, update)
-    if horizon < config.data.n_future:
+    short = horizon < config.data.n_future
+    if short:
         batch = shorter_windows(batch, n_past + horizon, seed)
         count = len(batch)
     world, rank = setup.processes.world, setup.processes.rank
@@ -65,7 +67,10 @@ def batch_losses(
         options["noise"] = joint_noise(setup, rows.total, steps, generator)[shared]
     if config.kl.hybrid:
         options["z_from_prior"] = draws_from_prior(config.kl.hybrid, rows.total)[shared]
-    with setup.acceleration.autocast():
+    # Compiled for whole windows alone: each other shape would be compiled anew, and after 8 shapes
+    # torch compiles no more.
+    kernels = setup.acceleration.eager() if short else contextlib.nullcontext()
+    with kernels, setup.acceleration.autocast():
         rollout = setup.model.rollout(
             batch.frames,
             batch.condition,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -196,3 +197,23 @@ def test_training_leaves_the_choice_of_tf32_as_it_is() -> None:
                 assert cudnn.allow_tf32 == allowed
                 assert cudnn.benchmark
             assert cudnn.allow_tf32 == allowed
+
+
+@pytest.mark.parametrize(("update", "eagerly"), [(0, True), (7, False)])
+def test_short_windows_run_uncompiled(
+    update: int, eagerly: bool, smoke: Config, monkeypatch
+) -> None:
+    """Each length of windows would compile encoder and decoder anew, and after 8 shapes torch
+    compiles no more, not even for the whole windows."""
+    setup = TrainingSetup(changed(smoke, "training", growing_windows=0.5), CPU)
+    entered = []
+
+    @contextlib.contextmanager
+    def eager():
+        entered.append(update)
+        yield
+
+    monkeypatch.setattr(Acceleration, "eager", lambda self: eager())
+    (batch,) = setup.batches(range(1))
+    batch_losses(setup, batch, update, {"kl_weight": 1.0, "teacher_forcing_ratio": 0.0})
+    assert bool(entered) == eagerly
