@@ -77,7 +77,7 @@ def negative_elbo(
     joint = joint or Tensor.detach
     # E_q[-log p(x_t | z_{1:t}, x_{<t}, c)], one draw of z, up to scale and a constant
     error = (rollout.frames - targets).square().mean()
-    fit = error if rollout.push is None else error + push_error(rollout.push, targets)
+    gate = 0.0 if rollout.push is None else push_error(rollout.push, targets)
     kl_mask = None if rollout.z_from_prior is None else (~rollout.z_from_prior).to(error.dtype)
     plain, cost = weighted_kl(
         rollout.posterior, rollout.prior, kl.free_bits, kl.balance, joint, kl_mask
@@ -89,16 +89,18 @@ def negative_elbo(
         missing = (kl.balance or 1.0) * (kl.max_weight - kl_weight)
         weighted = weighted + missing * weighted_kl(q, rollout.prior, 0.0, 0.0, joint, kl_mask)[1]
     if observation == "fixed":
-        return Objective(fit + weighted, error, plain)
+        return Objective(error + gate + weighted, error, plain)
     if observation == "learned":
         assert rollout.log_variance is not None
         log_variance = rollout.log_variance
-        likelihood = 0.5 * (fit * torch.exp(-log_variance) + log_variance)
+        precision = torch.exp(-log_variance)
+        # The gate is weighted by sigma^2 as the frames are, but does not take part in learning it.
+        likelihood = 0.5 * (error * precision + gate * precision.detach() + log_variance)
     else:
-        # Its value is log(sigma^2) / 2 + 1/2, its gradient that of log(sigma^2) / 2, with one
-        # sigma^2 for all processes.
+        # Without a gate its value is log(sigma^2) / 2 + 1/2, its gradient that of
+        # log(sigma^2) / 2, with one sigma^2 for all processes.
         variance = joint(error).clamp_min(1e-8)
-        likelihood = 0.5 * (fit / variance + variance.log())
+        likelihood = 0.5 * ((error + gate) / variance + variance.log())
     return Objective(likelihood + weighted / targets[0, 0].numel(), error, plain)
 
 

@@ -13,7 +13,8 @@ from torch.distributions import Normal, kl_divergence
 from labkit.config import KLConfig
 from labkit.model import Gaussian, Rollout
 from labkit.model import kl_divergence as own_kl
-from labkit.training.objective import negative_elbo, weighted_kl
+from labkit.model.pusher import PushCandidates
+from labkit.training.objective import negative_elbo, push_error, weighted_kl
 
 B, S, Z, SIDE = 2, 3, 4, 8
 D = 3 * SIDE * SIDE
@@ -124,6 +125,24 @@ def test_the_learned_variance_is_drawn_to_the_mean_squared_error() -> None:
     best = error.log().item()
     assert abs(slope(best)) < 1e-12
     assert slope(best - 0.1) < 0 < slope(best + 0.1)
+
+
+def test_a_gates_error_moves_the_gate_and_not_the_learned_variance() -> None:
+    """sigma^2 is that of the frames, whatever the pusher's gate costs."""
+    rollout, targets = some_rollout(log_variance=-1.0)
+    gate = torch.full((B, S, 1, SIDE, SIDE), 0.3, dtype=torch.float64, requires_grad=True)
+    push = PushCandidates(targets - 0.5, targets, gate, torch.ones_like(gate))
+    slopes = {}
+    for pushed in (None, push):
+        loss = negative_elbo(
+            dataclasses.replace(rollout, push=pushed), targets, 1.0, "learned"
+        ).loss
+        slopes[pushed is push] = torch.autograd.grad(loss, rollout.log_variance, retain_graph=True)
+    assert slopes[True] == slopes[False]
+    found = torch.autograd.grad(loss, gate)[0]
+    expected = torch.autograd.grad(0.5 * math.e * push_error(push, targets), gate)[0]
+    torch.testing.assert_close(found, expected)
+    assert expected.abs().max() > 0
 
 
 def test_the_optimal_variance_is_the_learned_one_at_its_best() -> None:
