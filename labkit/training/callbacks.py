@@ -46,8 +46,11 @@ class Advice:
         last = [each for each in shares if each][-3:]
         if epoch_end.row.source_shares and len(last) == 3:
             unused = set.intersection(*(set(unused_sources(each)) for each in last))
-            if unused:
-                self._once("unused", unused_in_words({name: last[-1][name] for name in unused}))
+            if "pushed" in unused:
+                self._once("pushed", nothing_pushed_in_words(last[-1]["pushed"]))
+            if unused - {"pushed"}:
+                found = {name: last[-1][name] for name in unused - {"pushed"}}
+                self._once("unused", unused_in_words(found))
         norms = [row.gradient_norm for row in epoch_end.rows if row.gradient_norm is not None]
         if len(norms) > 3 and epoch_end.row.gradient_norm is not None:
             usual = sorted(norms[:-1])[(len(norms) - 1) // 2]
@@ -91,6 +94,20 @@ def unused_in_words(shares: Mapping[str, float]) -> str:
         "over some validation clips. It gets no gradient any more and cannot come into use again. "
         "Try --teacher-forcing.start 0 (while true frames are fed, the previous one is enough), "
         "another --seed, or a lower --training.learning-rate"
+    )
+
+
+def nothing_pushed_in_words(share: float) -> str:
+    """What it means that the arm moves nothing, and what to try.
+
+    Args:
+        share: of what is pushed.
+    """
+    return (
+        f"the arm pushes hardly anything: `pushed` is {share:.2%} of the predicted frames, on "
+        "average over some validation clips. If nothing moves in the clips but the arm, that is "
+        "right. Else begin with a trained run, whose arm is already placed (--init-from), and with "
+        "short windows (--training.growing-windows 0.75). There must be at least 2 context frames"
     )
 
 

@@ -207,3 +207,19 @@ def test_the_gain_by_hand(model) -> None:
     assert found.posterior_gain == pytest.approx(20.0, abs=1e-3)
     assert found.active_units == 0
     assert examples.prediction[0, :, 0, 0, 0].tolist() == [128, 128, 153, 153, 153]
+
+
+def test_an_arm_that_pushes_nothing_gets_advice_of_its_own() -> None:
+    """Its gate has a loss of its own, so it can still open; and another source is named as well."""
+    still = {"table": 0.8, "arm": 0.2, "pushed": 0.0001}
+    said = advise(with_shares([still] * 4))
+    assert len(said) == 1
+    assert "`pushed` is 0.01% of the predicted frames" in said[0]
+    assert "--training.growing-windows" in said[0]
+    assert "--init-from" in said[0]
+    assert "cannot come into use" not in said[0]
+    both = {"table": 1.0, "arm": 0.0, "pushed": 0.0}
+    said = advise(with_shares([still] * 3 + [both] * 3))
+    assert len(said) == 2
+    assert "`arm` 0.00% of the frame" in said[1]
+    assert "pushed" not in said[1]
