@@ -202,7 +202,8 @@ class ArmPicture(nn.Module):
         a, b, _, c, d, _ = self.affine(before, PLACE_RATE * self.place(hidden_before)).unbind(1)
         rows = torch.stack([0.9 * (1 + a), 0.9 * b, 0.5 * c, 0.5 * (1 + d)], dim=1)
         # p_before(x + v) = p_after(x): one step of Newton's method, v = J^-1 (p_after - p_before)
-        inverse = torch.linalg.inv(rows.unflatten(1, (2, 2)))
+        # (`inv` would read whether it worked, and so wait for a GPU at each step)
+        inverse = torch.linalg.inv_ex(rows.unflatten(1, (2, 2))).inverse
         v = torch.einsum("nij,njhw->nihw", inverse, p_after - p_before) * ((side - 1) / 2)
         return ArmMotion(alpha_before, alpha_after, p_after, v)
 
