@@ -99,9 +99,11 @@ class SceneConfig(Checked):
     """channels, at half of the frame's side, of the network that composes the table"""
     pusher: bool = False
     """move parts of the table along with the arm, where the condition has positions
-    (`labkit.model.pusher`)"""
+    (`labkit.model.pusher`). It learns what is moved from steps between true frames: data.n_past
+    must be 2 or more"""
     pusher_width: Annotated[int, Between(1, 256)] = 16
-    """channels, at half of the frame's side, of the network that says what is moved"""
+    """channels, at the whole and at half of the frame's side, of the network that says what is
+    moved"""
     place_size: Annotated[int, Between(1, 256)] = 16
     """numbers made from the predicted encoding g_t that help to place the arm, where the condition
     has no positions"""
@@ -297,9 +299,9 @@ class TrainingConfig(Checked):
     """windows in a batch"""
     growing_windows: Annotated[float, Between(0.0, 1.0)] = 0.0
     """fraction of the training in which the windows of a batch are cut into shorter ones: at first
-    a single frame is predicted, then 2 and 4, and after that fraction all. As many frames are
-    learned from at each update. A motion that depends on the one before it, such as that of a
-    pushed object, is learned from a single step first"""
+    a single frame is predicted, then 2 and 4, and after that fraction all. Each window gives as
+    many short ones as fit into it, so nearly all of its frames are used. A motion that depends on
+    the one before it, such as that of a pushed object, is learned from a single step first"""
     learning_rate: Annotated[float, Between(0.0, 10.0)] = 0.002
     """Adam's learning rate, at its highest"""
     learning_rate_schedule: Literal["constant", "cosine", "step"] = "constant"

@@ -23,8 +23,9 @@ def train(config: Config) -> tuple[VideoCVAE, AveragedModel]:
     """Trains on a CPU; returns the model and the moving average of its weights.
 
     Args:
-        config: with training.ema_decay above 0, training.accumulation_steps 1, kl.hybrid 0,
-            teacher_forcing.granularity batch, and Adam without weight decay.
+        config: with training.ema_decay above 0, training.accumulation_steps 1,
+            training.growing_windows 0, kl.hybrid 0, teacher_forcing.granularity batch, and Adam
+            without weight decay.
     Raises:
         DataError: the data set cannot be read.
     """
