@@ -739,7 +739,8 @@ assert spread < 0.5
 # Again the schedule changes little. But these are single trainings, with one seed and 300 updates
 # each. They show what can happen, not which schedule is better. For that, `labkit experiment
 # annealing` trains each schedule with several seeds and gives intervals. `docs/annealing/` has its
-# result for the preset `free` with two seeds: in PSNR no schedule is significantly better.
+# result for the preset `free`, without actions, with three seeds. Without annealing the posterior
+# collapsed in one training of three. With annealing it collapsed in none of nine.
 #
 # ## 4.10 Teacher forcing at 1, decayed, at 0
 #

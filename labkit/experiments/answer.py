@@ -115,6 +115,16 @@ def _latent_sentence(comparison: Comparison) -> str:
         return (
             f"{start} Below {INFORMATIVE:g} dB the posterior has collapsed: {', '.join(collapsed)}."
         )
+    single = [
+        f"{arm} {(each < INFORMATIVE).sum()} of {len(each)}"
+        for arm in comparison.arms
+        if (each := comparison.posterior_gain_of_each(arm)).min() < INFORMATIVE
+    ]
+    if single:
+        return (
+            f"{start} The mean is above {INFORMATIVE:g} dB in every arm, but single trainings are "
+            f"not, so their posterior has collapsed: {', '.join(single)}."
+        )
     return f"{start} It is above {INFORMATIVE:g} dB in every arm: the latent is in use."
 
 

@@ -122,6 +122,11 @@ class Comparison:
         posterior, prior = _score("psnr", "posterior"), _score("psnr", "prior_mean")
         return estimate(_stacked(self.arms[arm], lambda e: posterior(e) - prior(e)), self.resamples)
 
+    def posterior_gain_of_each(self, arm: str) -> Float[np.ndarray, " seeds"]:
+        """The same of each of an arm's runs."""
+        posterior, prior = _score("psnr", "posterior"), _score("psnr", "prior_mean")
+        return _stacked(self.arms[arm], lambda e: posterior(e) - prior(e)).mean(axis=1)
+
     def last(self, arm: str, column: str) -> Float[np.ndarray, " seeds"]:
         """The last value in each run's history."""
         return np.array([run.history[column][-1] for run in self.arms[arm]])

@@ -188,6 +188,10 @@ def test_the_words_follow_from_the_figures(runs) -> None:
     assert "in every arm: the posterior has collapsed" in told[-1]
     comparison = compared({"bad": arm(0.0, 0.5), "good": arm(1.0, 0.5)})
     assert "the latent is in use" in answer(comparison)[-1]
+    mixed = [*arm(1.0, 0.5)[:2], arm(1.0, 0.0)[2]]  # the third training has collapsed
+    said = answer(compared({"good": arm(1.0, 0.5), "mixed": mixed}))[-1]
+    assert said.endswith("collapsed: mixed 1 of 3.")
+    assert "in use" not in said
 
 
 def test_runs_with_different_conditions_share_the_rest_of_the_sentence(runs) -> None:

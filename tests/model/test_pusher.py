@@ -177,7 +177,7 @@ def test_the_gate_learns_which_candidate_is_better(target, sign) -> None:
     torch.testing.assert_close(gradient.item(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_gate_learns_nothing_from_what_the_arm_hides() -> None:
+def test_where_the_arm_hides_the_table_the_gate_is_taught_to_stay_shut() -> None:
     gate = torch.full((1, 1, 1, 1, 1), 0.5, requires_grad=True)
     hidden = candidates(gate, torch.zeros(1, 1, 1, 1, 1))
     (gradient,) = torch.autograd.grad(hidden.loss(torch.ones(1, 1, 3, 1, 1)), gate)
