@@ -75,8 +75,8 @@ def strips_and_scrubber(material: Material) -> Iterator[Picture]:
         "strip.png",
         png_bytes(filmstrip({**first, "repeat_last": repeated}, n_past=n_past)),
         "Every time step",
-        "The posterior's reconstruction has seen its target: it is an upper reference, not a "
-        "prediction. Below it the simplest baseline.",
+        "The posterior's reconstruction has seen its target. It shows how much z can carry, and is "
+        "not a prediction. Below it is the simplest baseline.",
         "Film strip of a test clip: ground truth, prediction, posterior reconstruction, repeated "
         "last frame",
         said,

@@ -29,8 +29,8 @@ from labkit.views.figures import LabFigure
 
 NOTES = (
     "The clips below are the first of the split; none was chosen.",
-    "Posterior reconstructions see their target frame: they are an upper reference, not "
-    "predictions.",
+    "Posterior reconstructions see their target frame. They show how much z can carry, and are "
+    "not predictions.",
 )
 
 
