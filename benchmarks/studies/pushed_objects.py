@@ -8,7 +8,8 @@ displacement is worth. PSNR is that of the mean squared error over all pixels of
 
 Then it looks at the first test clips of the simulated table in which an object moves after the
 context: of the pixels that it covers in the last frame or in the last context frame, at least 20
-are not in both. PSNR over a few pixels says little of one object, so they are counted. An object counts as
+are not in both. PSNR over a few pixels says little of one object, so they are counted. An object
+counts as
 
     in its new place   where it is in the last true frame and was not before: the prediction is
                        nearer to the true frame than to the last context frame
