@@ -87,6 +87,8 @@ class SceneConfig(Checked):
     motion_start: bool = False
     """before the training, let the arm's picture follow what moves in the training clips, where the
     condition has positions (`labkit.training.arm_start`)"""
+    picture_start: bool = False
+    """with motion_start: also paint the arm's picture, before the training, with what moves"""
     arm_light: bool = True
     """adapt the colours of the arm's picture to the light of the clip"""
     first_frame: bool = True

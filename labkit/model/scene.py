@@ -130,6 +130,19 @@ class ArmPicture(nn.Module):
         self.linear.weight[2] = -middles[0] / PLACE_RATE
         self.linear.weight[5] = -middles[1] / PLACE_RATE
 
+    @torch.no_grad()
+    def paint(
+        self, colour: Float[Tensor, "3 height width"], opacity: Float[Tensor, "1 height width"]
+    ) -> None:
+        """Paints the first picture, before training.
+
+        Args:
+            colour: of the size of the picture, in [0, 1].
+            opacity: in [0, 1]. Neither may be 0 or 1, which no gradient could change.
+        """
+        self.picture[0, :3] = colour.logit() / PICTURE_RATE
+        self.picture[0, 3:] = opacity.logit() / 3 / PICTURE_RATE
+
     def forward(
         self, known: Float[Tensor, "N k"], light: Float[Tensor, "N 9"], side: int
     ) -> tuple[Float[Tensor, "N 3 S S"], Float[Tensor, "N 1 S S"]]:
@@ -294,7 +307,7 @@ class SceneOutput(Output):
         super().__init__()
         self.condition_size, self.half_size = condition_size, half_size
         self.has_positions = has_positions
-        self.motion_start = scene.motion_start
+        self.motion_start, self.picture_start = scene.motion_start, scene.picture_start
         self.lights = 1 if scene.table_light else 0
         self.in_channels = self.lights + 4 * (4 if half_size else 1)
         self.table = Table(scene.table_width, first=scene.first_frame, ground=scene.ground)

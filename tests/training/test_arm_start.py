@@ -73,6 +73,29 @@ def test_the_picture_follows_the_square(smoke: Config, tmp_path: Path) -> None:
     assert not weights(TrainingSetup(on(smoke, root, start=False), torch.device("cpu")).model).any()
 
 
+def test_the_picture_is_painted_with_the_square(smoke: Config, tmp_path: Path) -> None:
+    """Bright and opaque where the square is, in a clip that it was not painted from; transparent
+    elsewhere. The default leaves the picture as it is drawn at random."""
+    root = made(tmp_path / "square")
+    config = on(smoke, root)
+    scene = dataclasses.replace(config.model.scene, picture_start=True, pictures=1)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, scene=scene))
+    model = TrainingSetup(config, torch.device("cpu")).model
+    clip = square(np.random.default_rng(9))
+    condition = torch.from_numpy(np.concatenate([clip.actions, clip.positions], axis=1))[None]
+    known = model.condition_inputs.of_steps(condition, 30)[0]
+    with torch.no_grad():
+        colour, opacity = model.output.arm(known, torch.zeros(29, 9), 64)
+    covered = torch.from_numpy(clip.frames[1:, :1] == 250)
+    middle = -torch.nn.functional.max_pool2d(-covered.float(), 5, 1, 2) > 0  # away from its edge
+    assert opacity[middle].mean() > 0.7
+    assert colour[middle.expand_as(colour)].mean() > 0.85
+    assert opacity[~covered].mean() < 0.08
+    plain = dataclasses.replace(scene, picture_start=False)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, scene=plain))
+    assert TrainingSetup(config, torch.device("cpu")).model.output.arm.picture.std() < 0.1
+
+
 def test_positions_in_their_own_unit_may_lie_anywhere(smoke: Config, tmp_path: Path) -> None:
     """Not scaled, the positions are around (5, 7): a constant is part of the fit."""
     config = on(smoke, made(tmp_path / "square"))

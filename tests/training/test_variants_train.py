@@ -45,7 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "scene": {"model.output": "scene"},
     "scene that follows what moves": {
         "model.output": "scene",
-        "model.scene": {"motion_start": True},
+        "model.scene": {"motion_start": True, "picture_start": True},
     },
     "fixed variance": {"model.observation": "fixed"},
     "learned variance": {"model.observation": "learned"},
