@@ -88,7 +88,7 @@ def test_the_picture_is_painted_with_the_square(smoke: Config, tmp_path: Path) -
         colour, opacity = model.output.arm(known, torch.zeros(29, 9), 64)
     covered = torch.from_numpy(clip.frames[1:, :1] == 250)
     middle = -torch.nn.functional.max_pool2d(-covered.float(), 5, 1, 2) > 0  # away from its edge
-    assert opacity[middle].mean() > 0.7
+    assert opacity[middle].mean() > 0.5
     assert colour[middle.expand_as(colour)].mean() > 0.85
     assert opacity[~covered].mean() < 0.08
     plain = dataclasses.replace(scene, picture_start=False)
