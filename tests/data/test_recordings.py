@@ -176,9 +176,19 @@ def test_broken_films(films: Path, tmp_path: Path) -> None:
     (films / "push 1.avi").write_bytes(b"RIFF" + bytes(2000))
     assert fails(films, "not a film that ffmpeg can read").file == films / "push 1.avi"
     (films / "push 1.avi").unlink()
+    error = fails(films, "belongs to no film.*name it like its film, or move it away")
+    assert error.file == films / "push 1.csv"  # its rows would be lost
+    (films / "push 1.csv").rename(films / "PUSH 0.csv")
+    error = fails(films, r"belongs to no film.*rename it like push 0\.mp4")
+    assert error.file == films / "PUSH 0.csv"
+    (films / "PUSH 0.csv").unlink()
     csv(films / "push 2.csv", rows(2, 9, 2), "left,right")
-    assert fails(films, "has 9 rows of actions for 16 frames").file == films / "push 2.webm"
+    error = fails(films, r"has 9 rows of actions for 16 frames of push 2\.webm")
+    assert error.file == films / "push 2.csv"
     (films / "push 2.webm").unlink()
+    (films / "push 2.csv").unlink()
+    csv(films / "push 3.csv", rows(3, 17, 2), "right,left")
+    fails(films, "push 3 has the actions right, left, and push 0 left, right.*in the same order")
     csv(films / "push 3.csv", rows(3, 17, 3), "a,b,c")
     fails(films, "push 3 has 3 columns of actions, and push 0 2")
     (films / "push 3.csv").unlink()

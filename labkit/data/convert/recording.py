@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +41,8 @@ class Material:
     position_columns: tuple[str, ...] | None = None
     fps: float | None = None
     """frames a second, where the source says"""
+    tables: Mapping[str, Path] = field(default_factory=dict)
+    """files of the actions and the positions, where they are files of their own; for messages"""
 
 
 @dataclass(frozen=True)
@@ -172,9 +174,11 @@ def _rows(material: Material, kind: str, frames: int) -> tuple[np.ndarray | None
     repeated = kind == "actions" and len(values) == frames - 1 > 0
     if repeated:
         values = np.concatenate([values, values[-1:]])
+    table = material.tables.get(kind)
     if len(values) != frames:
         what = f"has {len(values)} rows of {kind} for {frames} frames"
-        raise DataError(what, file=material.file, hint="every frame needs one row")
+        what += "" if table is None else f" of {Path(material.file).name}"
+        raise DataError(what, file=table or material.file, hint="every frame needs one row")
     rows = to_float32(values)
     if not np.isfinite(rows).all():
         row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
@@ -310,6 +314,17 @@ def _check_columns(clip: Clip, first: Clip) -> None:
         if counts[0] != counts[1]:
             what = f"{clip.name} has {counts[0]} columns of {kind}, and {first.name} {counts[1]}"
             raise DataError(what, hint="all recordings must have the same columns")
+    for kind, names, others in (
+        ("actions", clip.action_columns, first.action_columns),
+        ("positions", clip.position_columns, first.position_columns),
+    ):
+        if names and others and tuple(names) != tuple(others):
+            what = (
+                f"{clip.name} has the {kind} {', '.join(names)}, and {first.name} "
+                f"{', '.join(others)}"
+            )
+            hint = "give all recordings the same columns, in the same order"
+            raise DataError(what, hint=hint)
 
 
 def needed(package: str, for_what: str) -> Any:

@@ -32,10 +32,27 @@ def films(source: Path) -> list[Recording]:
     `push_positions.csv`; or `actions.csv` and `positions.csv` in a folder with no other film.
 
     Raises:
-        DataError: a folder cannot be listed, or a film has two files of actions.
+        DataError: a folder cannot be listed, a film has two files of actions, or a csv belongs to
+            no film.
     """
-    files = [source] if source.is_file() else list(_below(source))
+    if source.is_file():
+        return [_recording(source, source)]
+    files = list(_below(source))
+    for folder in sorted({file.parent for file in files}):
+        _check_all_used(folder, [file for file in files if file.parent == folder])
     return [_recording(file, source) for file in files]
+
+
+def _check_all_used(folder: Path, films: list[Path]) -> None:
+    """Raises DataError where a csv beside films belongs to none of them: its film may be missing or
+    have another name, and its rows would be lost."""
+    used = {table.name for film in films for table in _tables(film).values()}
+    for name in sorted(entry.name for entry in scan(folder)):
+        if name.lower().endswith(".csv") and name not in used:
+            stem = os.path.splitext(name)[0].lower()
+            like = [film.name for film in films if film.stem.lower() == stem]
+            hint = f"rename it like {like[0]}" if like else "name it like its film, or move it away"
+            raise DataError("belongs to no film", file=folder / name, hint=hint)
 
 
 def _below(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
@@ -99,6 +116,7 @@ def _read(film: Path, tables: dict[str, Path]) -> Material:
         None if actions is None else actions.names,
         None if positions is None else positions.names,
         fps,
+        tables,
     )
 
 
