@@ -17,6 +17,7 @@ from labkit.cores import usable_cores
 from labkit.data.dataset import Batch, ClipDataset, with_columns, with_validation
 from labkit.data.gpu_cache import GPUCache, fits
 from labkit.data.loader import BatchLoader
+from labkit.data.pack import is_pack
 from labkit.errors import ConfigError, DataError, RunError
 from labkit.fields import differences
 from labkit.model import VideoCVAE
@@ -200,8 +201,10 @@ def _check_size(clips: ClipDataset, config: Config) -> None:
     height, width = clips.frame_size
     side = config.model.frame_size
     if (height, width) != (side, side):
-        hint = "make a copy with `labkit data check ROOT --fix OUT --resize`: the middle square of "
-        hint += "each frame, scaled to 64x64"
+        hint = "make a copy with `labkit data check ROOT --fix OUT --resize`"
+        if is_pack(clips.root):
+            hint = "convert its source again with `labkit data convert SOURCE OUT --resize 64`"
+        hint += ": the middle square of each frame, scaled to 64x64"
         if height == width and height % 16 == 0 and 32 <= height <= 128:
             hint = f"set --model.frame-size {height}, or {hint}"
         what = f"frames of {clips.split} are {width}x{height}, the model's {side}x{side}"

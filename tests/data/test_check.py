@@ -153,6 +153,10 @@ def test_what_is_unusual_is_noted_and_stops_nothing(tmp_path, make_clip):
     assert "the presets' models take 64x64" in notes
     assert f"labkit data check {tmp_path / 'set'} --fix OUT --resize" in notes
     assert "frames are 64x64" not in notes
+    write_pack(tmp_path / "pack", {"train": [quiet]}, "its frames are 8x6")
+    (note,) = [each for each in check(tmp_path / "pack").notes if "presets' models" in each]
+    assert "labkit data convert SOURCE OUT --resize 64" in note
+    assert "--fix" not in note  # which refuses a pack
 
 
 def test_a_set_like_bair_has_no_notes(good_course):

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from labkit.data.clip import Clip, column_names
+from labkit.data.pack import is_pack
 from labkit.errors import DataError
 
 SHOWN = 50
@@ -282,6 +283,10 @@ def unusual(report: CheckReport) -> Iterator[str]:
         if (height, width) == (MODEL_SIZE, MODEL_SIZE):
             continue
         copy = f"`labkit data check {quote(str(report.root))} --fix OUT --resize` writes a copy"
+        if is_pack(report.root):
+            copy = (
+                f"`labkit data convert SOURCE OUT --resize {MODEL_SIZE}`, once more, writes clips"
+            )
         copy += f" of {MODEL_SIZE}x{MODEL_SIZE}: the middle square, scaled"
         if height == width and height % 16 == 0 and 32 <= height <= 128:
             copy = f"train with --model.frame-size {height}; or {copy}"
