@@ -88,8 +88,8 @@ def place(file: RecordFile) -> tuple[int, list[int], str]:
 def no_records(path: Path) -> DataError:
     """The error for a folder or an archive without any record file."""
     hint = (
-        "give videos, arrays or records; folders of pictures in train/, validate/ and test/ need "
-        "no conversion: labkit data check names what they lack"
+        "give BAIR's softmotion30_44k or its .tar, videos, arrays or records; folders of pictures "
+        "in train/, validate/ and test/ need no conversion: labkit data check names what they lack"
     )
     return DataError("holds no .tfrecords files, films or .hdf5 files", file=path, hint=hint)
 
