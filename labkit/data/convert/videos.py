@@ -35,19 +35,21 @@ def films(source: Path) -> list[Recording]:
         DataError: a folder cannot be listed, a film has two files of actions, or a csv belongs to
             no film.
     """
-    if source.is_file():
-        return [_recording(source, source)]
-    files = list(_below(source))
-    for folder in sorted({file.parent for file in files}):
-        _check_all_used(folder, [file for file in files if file.parent == folder])
-    return [_recording(file, source) for file in files]
+    files = [source] if source.is_file() else list(_below(source))
+    # A folder may hold thousands of films: its names are read once.
+    names = {folder: [entry.name for entry in scan(folder)] for folder in {f.parent for f in files}}
+    tables = {file: _tables(file, names[file.parent]) for file in files}
+    for folder in sorted(names) if source.is_dir() else ():
+        inside = {film: found for film, found in tables.items() if film.parent == folder}
+        _check_all_used(folder, names[folder], inside)
+    return [_recording(file, source, tables[file]) for file in files]
 
 
-def _check_all_used(folder: Path, films: list[Path]) -> None:
+def _check_all_used(folder: Path, names: list[str], films: dict[Path, dict[str, Path]]) -> None:
     """Raises DataError where a csv beside films belongs to none of them: its film may be missing or
     have another name, and its rows would be lost."""
-    used = {table.name for film in films for table in _tables(film).values()}
-    for name in sorted(entry.name for entry in scan(folder)):
+    used = {table.name for tables in films.values() for table in tables.values()}
+    for name in sorted(names):
         if name.lower().endswith(".csv") and name not in used:
             stem = os.path.splitext(name)[0].lower()
             like = [film.name for film in films if film.stem.lower() == stem]
@@ -70,18 +72,16 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
-def _recording(file: Path, source: Path) -> Recording:
+def _recording(file: Path, source: Path, tables: dict[str, Path]) -> Recording:
     below = file.relative_to(source) if file != source else Path(file.name)
     names = [canonical_split(part) for part in reversed(below.parts[:-1])]
     split = next((name for name in names if name in SPLITS), None)
-    tables = _tables(file)
     read = functools.partial(_read, file, tables)
     return Recording(below.with_suffix("").as_posix(), read, split)
 
 
-def _tables(film: Path) -> dict[str, Path]:
-    """The csv files of a film, by what they hold."""
-    names = [entry.name for entry in scan(film.parent)]
+def _tables(film: Path, names: list[str]) -> dict[str, Path]:
+    """The csv files of a film, by what they hold, among the names in its folder."""
     alone = sum(os.path.splitext(name)[1].lower() in ENDINGS for name in names) == 1
     found: dict[str, Path] = {}
     for name in sorted(names):
