@@ -299,6 +299,10 @@ class TrainingConfig(Checked):
     """weight updates an epoch (the course's epoch_size), whatever the data set's size"""
     batch_size: Annotated[int, Between(1, 100000)] = 12
     """windows in a batch"""
+    arm_updates: Annotated[int, Between(0, 1000000)] = 0
+    """updates, before the training, of the arm's picture alone: each learns 16 single frames over
+    the median of their clips, in a hundredth of a second. For output=scene and a condition with
+    positions (`labkit.training.separate_training`)"""
     growing_windows: Annotated[float, Between(0.0, 1.0)] = 0.0
     """fraction of the training in which the windows of a batch are cut into shorter ones: at first
     a single frame is predicted, then 2 and 4, and after that fraction all. Each window gives as

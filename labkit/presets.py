@@ -95,23 +95,26 @@ DEMO = dataclasses.replace(
         map_size=32,
         places=True,
         output="scene",
-        scene=SceneConfig(motion_start=True),
+        scene=SceneConfig(motion_start=True, picture_start=True, pictures=10),
     ),
     teacher_forcing=TeacherForcingConfig(start=0.0),
-    training=dataclasses.replace(LAYER.training, updates_per_epoch=52, learning_rate=0.003),
+    training=dataclasses.replace(
+        LAYER.training, arm_updates=3200, updates_per_epoch=48, learning_rate=0.003
+    ),
 )
 """Minutes on 2 CPU cores. The output `scene` composes a frame of layers instead of warping the last
 one. Half of LAYER's width, and no teacher forcing, so that every layer is needed from the first
-update on. The 1,040 updates take no more CPU time than the 800 of LAYER
-(`benchmarks/studies/demo_cost.py`). What it reaches and what it assumes: `labkit/model/README.md`.
-"""
+update on. The arm's picture is trained first, alone. All together take no more CPU time than the
+800 updates of LAYER (`benchmarks/studies/demo_cost.py`). What it reaches and what it assumes:
+`labkit/model/README.md`."""
 
 BEST = dataclasses.replace(
     DEMO,
-    model=dataclasses.replace(DEMO.model, scene=dataclasses.replace(DEMO.model.scene, pictures=4)),
-    training=dataclasses.replace(DEMO.training, epochs=40, updates_per_epoch=100),
+    training=dataclasses.replace(
+        DEMO.training, arm_updates=10000, epochs=40, updates_per_epoch=100
+    ),
 )
-"""DEMO with a fourth picture of the arm and 4,000 updates instead of 1,040, less than an hour on 2
+"""DEMO with four times its updates, of the arm's picture alone three times, less than an hour on 2
 CPU cores. What is pushed comes after that, in a second training that begins with these weights. Its
 command, and what both reach: `labkit/model/README.md`."""
 
@@ -144,6 +147,7 @@ FREE = dataclasses.replace(
     kl=KLConfig(schedule="constant", max_weight=1.0, wait=0.5, anneal_prior=False),
     training=dataclasses.replace(
         DEMO.training,
+        arm_updates=0,
         epochs=24,
         updates_per_epoch=15,
         schedule_by="update",

@@ -89,6 +89,8 @@ def train(
             acceleration=acceleration,
             processes=processes,
             init_from=None if old is not None or init_from is None else Path(init_from),
+            resumed=old is not None,
+            progress=progress,
         )
         shown = [*([ProgressBar()] if progress else []), Advice(say), *callbacks]
         loop = TrainingLoop(setup, run, callbacks=shown)

@@ -27,6 +27,7 @@ from labkit.training.checkpoint import load_model
 from labkit.training.data_order import UpdateSampler, seed_of
 from labkit.training.device import Acceleration
 from labkit.training.distributed import Processes
+from labkit.training.separate_training import train_arm
 
 
 class TrainingSetup:
@@ -40,6 +41,8 @@ class TrainingSetup:
         acceleration: Acceleration | None = None,
         processes: Processes | None = None,
         init_from: Path | None = None,
+        resumed: bool = False,
+        progress: bool = False,
     ) -> None:
         """
         Args:
@@ -49,6 +52,8 @@ class TrainingSetup:
             processes: those that share the batches; None is this one alone.
             init_from: folder of a run whose weights are the first ones; None draws them at random.
                 The statistics that normalise the condition come with them.
+            resumed: the weights will be those of a checkpoint, so nothing is trained beforehand.
+            progress: show a bar where a part of the model is trained beforehand.
         Raises:
             RunError: there are no such weights, or they are of another model.
             DataError: the data set cannot be read, or lacks what the config asks for.
@@ -73,10 +78,13 @@ class TrainingSetup:
         if config.model.normalise_condition:
             mean, std = self.clips.condition_statistics()
             self.model.set_condition_statistics(torch.from_numpy(mean), torch.from_numpy(std))
-        if init_from is None:
-            start_at_motion(self.model, self.clips)
         if init_from is not None:
             self._load(init_from)
+        elif not resumed:
+            start_at_motion(self.model, self.clips)
+            seed = seed_of(config.seed, "arm", 0)
+            bar = progress and self.processes.is_first
+            train_arm(self.model, self.clips, config.training.arm_updates, seed, progress=bar)
         joint = device.type == "cuda" and self.processes.world > 1
         if joint:
             # Batch norm over the joint batch; torch has none for CPUs.
