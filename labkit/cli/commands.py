@@ -17,8 +17,8 @@ from labkit.cli.options import (
     Threads,
     checked_seed,
     cores,
+    evaluation_of,
     fitted,
-    quoted,
     require_run,
     use,
 )
@@ -128,7 +128,8 @@ class Train:
         )
         total = self.config.training.epochs * self.config.training.updates_per_epoch
         if speaks() and rows[-1].updates >= total:
-            print(f"{self.folder} is trained; next: labkit evaluate {quoted(self.folder)}")
+            command = evaluation_of(self.folder, self.config.data.root)
+            print(f"{self.folder} is trained; next: {command}")
 
 
 @dataclass(frozen=True)

@@ -89,10 +89,10 @@ class Convert:
     """Convert clips of another format to a pack, or to the course's folders.
 
     SOURCE is one of BAIR's official files (.tfrecords), a folder of them, or the .tar with all
-    of them, which need not be unpacked. Or recordings: a film (mp4, avi, webm, gif) or a folder of
-    films, with a csv of actions beside each or none; arrays (N, T, H, W, 3) in an .npz, .npy or
-    .hdf5; records of tensorflow_datasets (BAIR, RLDS, Open X); a LeRobot data set. Each recording
-    becomes one clip of its own length, in one split.
+    of them, which need not be unpacked. Or recordings: a video (mp4, avi, webm, gif) or a folder
+    of videos, with a csv of actions beside each or none; arrays (N, T, H, W, 3) in an .npz, .npy
+    or .hdf5; records of tensorflow_datasets (BAIR, RLDS, Open X); a LeRobot data set. Each
+    recording becomes one clip of its own length, in one split.
     """
 
     source: Annotated[Positional[Path], arg(metavar="SOURCE")]
@@ -102,8 +102,8 @@ class Convert:
     layout: Flag = False
     """write the course's folders with one PNG per frame, instead of a pack"""
     camera: Annotated[str | None, arg(metavar="NAME")] = None
-    """whose pictures to take, where there are several; of BAIR's (aux1 and main) aux1 if left
-    out"""
+    """whose pictures to take, where SOURCE has several by names; of BAIR's (aux1 and main) aux1 if
+    left out. Videos have no such names"""
     state: Annotated[str | None, arg(metavar="NAME")] = None
     """of recordings: which numbers are the robot's position or state"""
     fps: Annotated[float | None, arg(metavar="N")] = None
@@ -113,7 +113,8 @@ class Convert:
     crop: Annotated[str | None, arg(metavar="X,Y,W,H")] = None
     """of recordings: the part of each frame to keep, in pixels"""
     resize: Annotated[int, arg(metavar="N")] = 64
-    """of recordings: height and width of the result; 0 keeps the size"""
+    """of recordings: height and width of the result; models take 32, 48, 64, 80, 96, 112 or 128.
+    0 keeps the size"""
     pad: Flag = False
     """of recordings: make frames square by black bars instead of cutting the middle out"""
     split: Annotated[str | None, arg(metavar="A,B,C")] = None
@@ -218,8 +219,11 @@ def _numbers(text: str, option: str, count: int, kind: type) -> tuple:
     except ValueError:
         values = ()
     if len(values) != count:
-        example = {3: "0.8,0.1,0.1", 4: "80,0,480,480"}[count]
-        hint = f"give {count} numbers with commas between them, such as {example}"
+        what, example = {
+            3: ("the shares of train, validate and test", "0.8,0.1,0.1"),
+            4: ("x, y, width and height in pixels", "80,0,480,480"),
+        }[count]
+        hint = f"give {count} numbers with commas between them, such as {example}: {what}"
         raise LabkitError(f"{option} is {text}", hint=hint)
     return values
 

@@ -77,6 +77,19 @@ def quoted(path: Path) -> str:
     return shlex.quote(path.as_posix())
 
 
+def evaluation_of(run: Path, root: Path | str) -> str:
+    """The command that evaluates a run, with the split to take where its data set has no test."""
+    from labkit.data.pack import splits_of
+
+    try:
+        there = splits_of(root)
+    except LabkitError:  # the data set is elsewhere now
+        there = ["test"]
+    names = [name for name in ("test", "validate", "train") if name in there]
+    split = f" --split {names[0]}" if names and names[0] != "test" else ""
+    return f"labkit evaluate {quoted(run)}{split}"
+
+
 def wrapped(text: str) -> str:
     """Sentences in lines that fit the terminal, of at most 100 characters."""
     width = min(100, shutil.get_terminal_size((100, 24)).columns)

@@ -18,6 +18,9 @@ POSITION_COLUMNS = ("x", "y", "z")
 SPLITS = ("train", "validate", "test")
 """Names of the usual splits, in their usual order."""
 
+FRAME_SIZES = tuple(range(32, 129, 16))
+"""Heights and widths in pixels that the models take (`--model.frame-size`): 32, 48, ... 128."""
+
 REST, ARM, MOVED = 0, 1, 2
 """Region labels: nothing of interest, the arm, an object that moves in the clip."""
 

@@ -24,6 +24,9 @@ from labkit.errors import DataError
 
 _log = logging.getLogger(__name__)
 
+_TOLD: set[str] = set()
+"""warnings that were given: a training opens the same clips several times, and says it once"""
+
 Anything = TypeVar("Anything")
 
 
@@ -152,7 +155,10 @@ class ClipDataset(VisionDataset):
             if not there[kind]:
                 choice = "action" if there["actions"] else "none"
                 what = f"clips of {self.split} have no {kind}"
-                raise DataError(what, file=self.root, hint=f"set data.condition={choice}")
+                hint = f"set data.condition={choice}: --data.condition {choice}"
+                if choice == "none":
+                    hint += " --model.conditioning input"
+                raise DataError(what, file=self.root, hint=hint)
 
     def _long_enough(self) -> Int64[np.ndarray, " N"]:
         """The numbers, in the source, of the clips that are as long as a window.
@@ -165,11 +171,25 @@ class ClipDataset(VisionDataset):
         if not len(kept):
             have = f"{lengths.max()} frames" + (" at most" if np.ptp(lengths) else "")
             what = f"clips of {self.split} have {have}, n_past + n_future = {self.n_frames}"
-            raise DataError(what, file=self.root, hint="set a shorter data.n_past or data.n_future")
+            hint = "set a shorter data.n_past or data.n_future"
+            if (longest := int(lengths.max())) > 1:
+                past = min(self.n_past, longest - 1)
+                hint += f": --data.n-past {past} --data.n-future {longest - past}"
+            raise DataError(what, file=self.root, hint=hint)
         if len(kept) < len(lengths):
             short = len(lengths) - len(kept)
-            words = "%s: %d of %d clips of %s have fewer than %d frames and are left out"
-            _log.warning(words, self.root, short, len(lengths), self.split, self.n_frames)
+            words = "{}: {} of {} clips of {} {} fewer than {} frames and {} left out".format(
+                self.root,
+                short,
+                len(lengths),
+                self.split,
+                "has" if short == 1 else "have",
+                self.n_frames,
+                "is" if short == 1 else "are",
+            )
+            if words not in _TOLD:
+                _TOLD.add(words)
+                _log.warning(words)
         return kept
 
     @classmethod

@@ -200,7 +200,7 @@ def test_no_fault_is_told_twice(good_course):
 
 
 def test_the_text_tells_fifty_faults_and_the_report_all(tmp_path, make_clip):
-    clips = [make_clip(number, frames=1, height=2, width=2) for number in range(61)]
+    clips = [make_clip(number, frames=2, height=2, width=2) for number in range(61)]
     layout.write_split(tmp_path, "train", clips)
     for folder in layout.clip_folders(tmp_path, "train")[1:]:
         (folder / "actions.csv").write_text("")

@@ -341,7 +341,7 @@ def test_clips_without_any_table_are_for_a_model_without_condition(tmp_path, mak
     dataset = ClipDataset(tmp_path, "train", source=source, condition="none", **SIZES)
     assert dataset[0][1].shape == (5, 0)
     for condition in ("action", "action+position"):
-        with pytest.raises(DataError, match=r"have no actions \(set data\.condition=none\)"):
+        with pytest.raises(DataError, match=r"have no actions \(set data\.condition=none: --data"):
             ClipDataset(tmp_path, "train", source=source, condition=condition, **SIZES)
 
 

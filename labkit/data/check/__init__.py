@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from labkit.data import layout
 from labkit.data.check.clip_faults import all_faults
 from labkit.data.check.findings import CheckReport, Duplicate, SplitReport, unusual
+from labkit.data.check.readiness import cannot_be_used, missing_for_use
 from labkit.data.clip import Clip
 from labkit.data.pack import is_pack, open_pack
 from labkit.data.pack.packed import PackedSplit
@@ -62,10 +63,13 @@ def check(root: Path | str, progress: bool = False) -> CheckReport:
                     Duplicate(source.name, source.called(number), other.name, other.called(twin))
                 )
                 if other is not source:
-                    report.faults.append(leak(report.duplicates[-1], source.place(number)))
+                    place = source.place(number)
+                    report.faults.append(leak(report.duplicates[-1], place, is_pack(inside)))
         report.faults += found.faults()
+    report.faults += cannot_be_used(report)
     report.faults = [layout.as_given(fault, root, inside) for fault in report.faults]
     report.notes += unusual(report)
+    report.needs += missing_for_use(report)
     return report
 
 
@@ -164,10 +168,19 @@ def _sources(report: CheckReport, root: Path) -> Sequence[_Folders | _Packed]:
 # ------------------------------------------------------------------- faults of a set or a split
 
 
-def leak(twins: Duplicate, place: Path) -> DataError:
-    """The fault of a clip at `place` whose pictures are also in another split."""
+def leak(twins: Duplicate, place: Path, packed: bool = False) -> DataError:
+    """The fault of a clip at `place`, whose pictures are also in another split.
+
+    Args:
+        twins: the clip and its copy.
+        place: the clip's folder, or the folder of its split in a pack.
+        packed: whether it is in a pack, which cannot be mended.
+    """
     what = f"{twins.name} holds the same pictures as {twins.other_name}"
     inside = {("train", "test"): ": a test clip inside the training set"}
     what += inside.get((twins.split, twins.other_split), f", which is in {twins.other_split}")
-    hint = "remove it, or let --fix write a copy without it: figures measured on it would be a lie"
+    hint = "remove it, or write a copy without it: labkit data check ROOT --fix OUT"
+    if packed:
+        hint = "remove it from the recordings that the pack was made of, and make the pack again"
+    hint += "; a result on clips that were trained on says nothing about new ones"
     return DataError(what, file=place, hint=hint)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from labkit.data.clip import Clip, column_names
+from labkit.data.clip import FRAME_SIZES, Clip, column_names
 from labkit.data.pack import is_pack
 from labkit.errors import DataError
 
@@ -124,9 +124,8 @@ class Kind(NamedTuple):
             one, other = getattr(self, kind), getattr(most, kind)
             mine, theirs = one.of(kind), other.of(kind)
             if mine and theirs and one.differs_from(other):
-                what = (
-                    f"has {len(mine)} columns of {kind} ({', '.join(mine)}), and most clips here "
-                )
+                columns = "1 column" if len(mine) == 1 else f"{len(mine)} columns"
+                what = f"has {columns} of {kind} ({', '.join(mine)}), and most clips here "
                 what += f"have {len(theirs)} ({', '.join(theirs)})"
                 yield what, "all clips must have the same columns in the same order"
         if self.labels != most.labels:
@@ -222,7 +221,7 @@ class Duplicate:
 
     @property
     def across(self) -> bool:
-        """Whether they lie in two splits: then a figure measured on one of these is a lie."""
+        """Whether they lie in two splits: then a result on one of these says nothing."""
         return self.split != self.other_split
 
 
@@ -240,6 +239,8 @@ class CheckReport:
     """everything that makes the set unusable, each with its file, its row and how to fix it"""
     notes: list[str] = field(default_factory=list)
     """what is unusual but stops nothing, a sentence each"""
+    needs: list[str] = field(default_factory=list)
+    """what `labkit train` or `labkit evaluate` would refuse without an option, a sentence each"""
     duplicates: list[Duplicate] = field(default_factory=list)
     """clips with the same pictures; those across splits are faults too"""
 
@@ -266,15 +267,17 @@ def unusual(report: CheckReport) -> Iterator[str]:
                 "are long enough"
             )
         if split.repeated_actions:
+            have = "has" if split.repeated_actions == 1 else "have"
             yield (
-                f"{_clips(split.repeated_actions)} of {name} have one action row fewer than "
+                f"{_clips(split.repeated_actions)} of {name} {have} one action row fewer than "
                 "frames: the last row is repeated"
             )
         inner = [d for d in report.duplicates if d.split == name == d.other_split]
         if inner:
             example = f"{inner[0].name} holds the same pictures as {inner[0].other_name}"
             count = f"{_clips(len(inner))} of {name}"
-            yield f"{count} repeat another one of it: {example}"
+            repeat = "repeats" if len(inner) == 1 else "repeat"
+            yield f"{count} {repeat} another one of it: {example}"
     yield from _unusual_columns(report.splits)
     if len(sizes) > 1:
         listed = "; ".join(f"{w}x{h} in {', '.join(n)}" for (h, w), n in sizes.items())
@@ -288,7 +291,7 @@ def unusual(report: CheckReport) -> Iterator[str]:
                 f"`labkit data convert SOURCE OUT --resize {MODEL_SIZE}`, once more, writes clips"
             )
         copy += f" of {MODEL_SIZE}x{MODEL_SIZE}: the middle square, scaled"
-        if height == width and height % 16 == 0 and 32 <= height <= 128:
+        if height == width and height in FRAME_SIZES:
             copy = f"train with --model.frame-size {height}; or {copy}"
         yield f"frames are {width}x{height}, and the presets' models take 64x64: {copy}"
 
@@ -338,12 +341,17 @@ def _lines(report: CheckReport) -> Iterator[str]:
         for kind, table in split.conditions.items():
             yield from _column_lines(name, kind, table)
     yield ""
-    yield from (f"note: {note}" for note in report.notes)
+    yield from (f"note: {note}" for note in [*report.notes, *report.needs])
     yield from (f"fault: {fault}" for fault in report.faults[:SHOWN])
     count = len(report.faults)
     if count > SHOWN:
         yield f"and {count - SHOWN} more"
-    yield "no faults" if not count else f"{count} fault{'s' if count > 1 else ''}"
+    verdict = f"{count} fault{'s' if count > 1 else ''}" if count else "no faults"
+    yield (
+        f"{verdict}, but training or evaluation needs more: see the notes"
+        if (report.needs and not count)
+        else verdict
+    )
 
 
 def _column_lines(split: str, kind: str, table: ColumnStatistics) -> Iterator[str]:

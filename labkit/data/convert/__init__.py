@@ -33,8 +33,9 @@ from labkit.data.convert.recording import (
 )
 from labkit.data.convert.records import records_to_layout, records_to_pack
 from labkit.data.convert.sources import Source, open_source
-from labkit.data.convert.videos import ENDINGS, films
+from labkit.data.convert.videos import video_recordings
 from labkit.data.layout import write_split
+from labkit.data.layout.find import VIDEOS
 from labkit.data.layout.tables import to_float32
 from labkit.data.pack import is_pack, write_pack
 from labkit.errors import DataError
@@ -61,7 +62,7 @@ def convert(
     split: Sequence[float] | None = None,
     state: str | None = None,
 ) -> dict[str, Any]:
-    """Converts BAIR's official records, the one clip of an .npz file, or recordings: films with a
+    """Converts BAIR's official records, the one clip of an .npz file, or recordings: videos with a
     csv beside each, arrays in .npz, .npy or .hdf5, records of tensorflow_datasets, or a LeRobot
     data set (see `videos`, `arrays`, `episodes`, `lerobot`). Each recording becomes one clip of
     its own length.
@@ -163,13 +164,15 @@ def _opened(
     if source.is_dir() and ending != ".npz":
         if (source / INFO).is_file():
             return lerobot_recordings(source, camera, state), None
-        if found := films(source):
+        if found := video_recordings(source):
+            _refuse_names(source, "holds videos", camera, state)
             return found, None
         files = sorted(file for file in source.iterdir() if file.suffix.lower() in _HDF5)
         if files:
             return [r for file in files for r in hdf5_recordings(file, camera, state)], None
-    elif ending in ENDINGS and source.is_file():
-        return films(source), None
+    elif ending in VIDEOS and source.is_file():
+        _refuse_names(source, "is a video", camera, state)
+        return video_recordings(source), None
     elif ending in _HDF5 and source.is_file():
         return hdf5_recordings(source, camera, state), None
     elif ending in (".npz", ".npy"):
@@ -188,6 +191,19 @@ def _opened(
     if is_episodes(first_names(records)):
         return episodes(records, camera, state), None
     return None, records
+
+
+def _refuse_names(source: Path, kind: str, camera: str | None, state: str | None) -> None:
+    """
+    Raises:
+        DataError: a camera or a state is named, and the source has none by a name.
+    """
+    if camera is not None:
+        hint = "leave --camera out; of several cameras, put the videos of one into a folder"
+        raise DataError(f"{kind}: there is no camera to choose", file=source, hint=hint)
+    if state is not None:
+        hint = "leave --state out; the positions of push.mp4 are those in push_positions.csv"
+        raise DataError(f"{kind}: there is no state to choose", file=source, hint=hint)
 
 
 def _is_one_clip(source: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from labkit.data.convert.recording import Material, Recording, needed
-from labkit.errors import DataError
+from labkit.errors import DataError, LabkitError
 
 FRAMES = (
     "aux1_image",
@@ -102,7 +102,11 @@ def recordings_of_arrays(
             raise DataError(what, file=file, hint=hint)
     lengths = _lengths(arrays, count, length, file)
     read = functools.partial(_read_array, parts, names["frames"], lengths, file)
-    return [Recording(f"{file.stem}/{n}", functools.partial(read, n)) for n in range(count)]
+    unread = tuple(name for name in arrays if name not in {*names.values(), "lengths"})
+    return [
+        Recording(f"{file.stem}/{n}", functools.partial(read, n), unread=unread)
+        for n in range(count)
+    ]
 
 
 def _pick(
@@ -187,14 +191,18 @@ def hdf5_recordings(file: Path, camera: str | None, state: str | None) -> list[R
             if isinstance(opened.get("data"), h5py.Group):
                 return list(_robomimic(opened, file, camera, state))
             if isinstance(opened.get("len"), h5py.Group):
+                _refuse_names(file, "MCVD", camera, state)
                 return list(_mcvd(opened, file))
             if "train_data" in arrays:
+                _refuse_names(file, "VideoGPT", camera, state)
                 return list(_videogpt(opened, file))
             if not arrays:
                 hint = "expected robomimic's, MCVD's or VideoGPT's form, or arrays; its groups: "
                 hint += ", ".join(top) or "none"
                 raise DataError("is of no known form", file=file, hint=hint)
             found = recordings_of_arrays(arrays, file, camera, state)
+    except LabkitError:
+        raise
     except BROKEN as error:
         hint = "it is damaged, or not an hdf5 file: copy it again"
         raise DataError(f"is not readable as hdf5: {error}", file=file, hint=hint) from None
@@ -202,7 +210,21 @@ def hdf5_recordings(file: Path, camera: str | None, state: str | None) -> list[R
     def read(opened: Any, number: int) -> Material:
         return recordings_of_arrays(opened, file, camera, state)[number].read()
 
-    return [Recording(r.name, _reader(file, r.name, read, n)) for n, r in enumerate(found)]
+    return [
+        Recording(r.name, _reader(file, r.name, read, n), unread=r.unread)
+        for n, r in enumerate(found)
+    ]
+
+
+def _refuse_names(file: Path, form: str, camera: str | None, state: str | None) -> None:
+    """
+    Raises:
+        DataError: a camera or a state is named, and a file of that form has none by a name.
+    """
+    for option, name in (("camera", camera), ("state", state)):
+        if name is not None:
+            what = f"has the form of {form}: there is no {option} to choose"
+            raise DataError(what, file=file, hint=f"leave --{option} out")
 
 
 def _reader(
@@ -214,6 +236,8 @@ def _reader(
         try:
             with needed("h5py", "hdf5 files").File(file, "r") as opened:
                 return read(opened, *arguments)
+        except LabkitError:  # it says what is wrong
+            raise
         except BROKEN as error:
             what = f"{name} cannot be read: {error}"
             raise DataError(what, file=file, hint="it is damaged: copy it again") from None
@@ -236,16 +260,16 @@ def _robomimic(
         obs = group.get("obs", {})
         pictures = [name for name in obs if obs[name].ndim == 4 and obs[name].shape[-1] == 3]
         key = camera or next(iter(sorted(pictures, key=lambda n: (n != "agentview_image", n))), "")
-        if key not in obs:
-            there = ", ".join(pictures) or "none"
-            how = "" if pictures else "; robomimic's dataset_states_to_obs.py renders them"
-            hint = f"its pictures: {there}{how}"
-            raise DataError(f"{demo} has no pictures {key}".rstrip(), file=file, hint=hint)
+        if not pictures:
+            hint = "robomimic's dataset_states_to_obs.py renders them"
+            raise DataError(f"{demo} has no pictures", file=file, hint=hint)
+        if key not in pictures:
+            hint = f"--camera takes one of these: {', '.join(pictures)}"
+            raise DataError(f"{demo} has no camera {key}", file=file, hint=hint)
         where = state or "robot0_eef_pos"
         if state is not None and state not in obs:
-            raise DataError(
-                f"{demo} has no {state}", file=file, hint=f"there are: {', '.join(obs)}"
-            )
+            hint = f"--state takes one of these: {', '.join(n for n in obs if n not in pictures)}"
+            raise DataError(f"{demo} has no state {state}", file=file, hint=hint)
         label = f"{file}, {demo}"
         return Material(
             label,

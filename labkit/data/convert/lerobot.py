@@ -1,10 +1,10 @@
-"""LeRobot data sets, versions 2 and 3: parquet files of numbers, and films or pictures.
+"""LeRobot data sets, versions 2 and 3: parquet files of numbers, and videos or pictures.
 
 meta/info.json                                    fps, the features, where the files lie
 data/chunk-000/episode_000000.parquet             v2: an episode a file
 data/chunk-000/file-000.parquet                   v3: several episodes a file
 videos/chunk-000/<camera>/episode_000000.mp4      v2
-videos/<camera>/chunk-000/file-000.mp4            v3: several episodes a film
+videos/<camera>/chunk-000/file-000.mp4            v3: several episodes a video
 meta/episodes/chunk-000/file-000.parquet          v3: where each episode lies
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 from labkit.data.convert.arrays import BROKEN
 from labkit.data.convert.episodes import decode_picture
 from labkit.data.convert.recording import Material, Recording, needed
-from labkit.data.convert.videos import open_film
+from labkit.data.convert.videos import open_video
 from labkit.errors import DataError, LabkitError
 
 INFO = "meta/info.json"
@@ -135,8 +135,8 @@ def _read(
 ) -> Material:
     where = {"episode_index": number, "video_key": key, "episode_chunk": 0}
     where["episode_chunk"] = number // int(info.get("chunks_size") or 1000)
-    film = dict(where)
-    for kind, target in (("data", where), (f"videos/{key}", film)):
+    video = dict(where)
+    for kind, target in (("data", where), (f"videos/{key}", video)):
         target["chunk_index"] = place.get(f"{kind}/chunk_index", 0)
         target["file_index"] = place.get(f"{kind}/file_index", 0)
     try:
@@ -163,9 +163,9 @@ def _read(
             label = f"{file}, episode {number}"
             frames = (decode_picture(p["bytes"], n, label) for n, p in enumerate(pictures))
         else:
-            file = root / info["video_path"].format(**film)
+            file = root / info["video_path"].format(**video)
             start = place.get(f"videos/{key}/from_timestamp") or None
-            _, frames = open_film(file, start, count)
+            _, frames = open_video(file, start, count)
     except LabkitError:
         raise
     except BROKEN as error:

@@ -15,9 +15,9 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm.auto import tqdm
 
-from labkit.data.clip import SPLITS, Clip
+from labkit.data.clip import FRAME_SIZES, SPLITS, Clip
 from labkit.data.layout import write_split
-from labkit.data.layout.tables import to_float32
+from labkit.data.layout.tables import rows_hint, rows_of, to_float32
 from labkit.data.pack import PackWriter
 from labkit.errors import DataError
 
@@ -54,6 +54,12 @@ class Recording:
     """opens it; the pictures are decoded one by one"""
     split: str | None = None
     """its split, where the source has splits of its own"""
+    file: Path | None = None
+    """the video that it is read from; None for other sources"""
+    tables: Mapping[str, Path] = field(default_factory=dict)
+    """the csv files beside the video: of the actions and of the positions"""
+    unread: tuple[str, ...] = ()
+    """names of arrays that lie beside it and are not read"""
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,18 @@ class Pictures:
     def __post_init__(self) -> None:
         if self.stride < 1:
             raise DataError(f"--stride is {self.stride}", hint="it must be 1 or more")
-        if self.fps is not None and (self.stride != 1 or not 0 < self.fps < math.inf):
-            raise DataError(f"--fps is {self.fps}", hint="give more than 0, without --stride")
-        if self.resize and not 16 <= self.resize <= 512:
-            raise DataError(f"--resize is {self.resize}", hint="choose 16 to 512 pixels, or 0")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise DataError(f"--fps is {self.fps:g}", hint="it must be more than 0")
+        if self.fps is not None and self.stride != 1:
+            what = f"--fps {self.fps:g} and --stride {self.stride} cannot be used together"
+            hint = "both choose which frames are kept: give one of them"
+            raise DataError(what, hint=hint)
+        if self.resize and self.resize not in FRAME_SIZES:
+            what = f"--resize is {self.resize}: no model takes frames of that size"
+            below = [str(size) for size in FRAME_SIZES if size < self.resize][-1:]
+            above = [str(size) for size in FRAME_SIZES if size > self.resize][:1]
+            hint = f"the nearest that a model takes: {' or '.join(below + above)}; 0 keeps the size"
+            raise DataError(what, hint=hint)
         if self.crop is not None and (min(self.crop[:2]) < 0 or min(self.crop[2:]) < 1):
             raise DataError(f"--crop is {self.crop}", hint="give x, y, width and height in pixels")
 
@@ -176,9 +190,9 @@ def _rows(material: Material, kind: str, frames: int) -> tuple[np.ndarray | None
         values = np.concatenate([values, values[-1:]])
     table = material.tables.get(kind)
     if len(values) != frames:
-        what = f"has {len(values)} rows of {kind} for {frames} frames"
+        what = f"has {rows_of(len(values))} of {kind} for {frames} frames"
         what += "" if table is None else f" of {Path(material.file).name}"
-        raise DataError(what, file=table or material.file, hint="every frame needs one row")
+        raise DataError(what, file=table or material.file, hint=rows_hint(len(values), frames))
     rows = to_float32(values)
     if not np.isfinite(rows).all():
         row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
@@ -221,17 +235,31 @@ def in_splits(
 
 
 def _check_shares(shares: Sequence[float], free: int, source: Path) -> None:
-    given = ",".join(f"{share:g}" for share in shares)
-    if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or abs(sum(shares) - 1) > 1e-6:
-        hint = "give three shares that add up to 1, such as 0.8,0.1,0.1"
-        raise DataError(f"--split is {given}", hint=hint)
+    given = f"--split is {','.join(f'{share:g}' for share in shares)}"
+    hint = "give three shares, of train, validate and test, that add up to 1, such as 0.8,0.1,0.1"
+    if len(shares) != 3:
+        raise DataError(given, hint=hint)
+    if min(shares) < 0:
+        raise DataError(f"{given}: a share is below 0", hint=hint)
+    if not abs(sum(shares) - 1) <= 1e-6:
+        raise DataError(f"{given}: the shares add up to {sum(shares):g}", hint=hint)
+    if shares[0] == 0:
+        hint = (
+            "the first share is that of train: give it more than 0, such as 0.8,0.1,0.1; to "
+            "convert a test set alone, put its recordings into a folder test and leave --split out"
+        )
+        raise DataError(f"{given}: nothing is left to train on", hint=hint)
     if not free:
         hint = "leave --split out"
         raise DataError("has splits of its own", file=source, hint=hint)
     wanted = sum(share > 0 for share in shares)
     if free < wanted:
         what = f"has {free} recording{'s' if free > 1 else ''} for {wanted} splits"
-        hint = "a recording is never divided among splits: neighbouring frames look alike"
+        hint = (
+            "a recording is never divided among splits, since neighbouring frames look alike: add "
+            "recordings, or give some splits the share 0, such as --split "
+            f"{'1,0,0' if free == 1 else '0.5,0,0.5'}"
+        )
         raise DataError(what, file=source, hint=hint)
 
 
@@ -247,6 +275,8 @@ class Written:
     sizes: set[tuple[int, int]] = field(default_factory=set)
     """(height, width) of the pictures before they were scaled"""
     repeated: int = 0
+    unread: dict[str, None] = field(default_factory=dict)
+    """names of arrays that were not read, in their order"""
     first: Clip | None = None
 
     def notes(self, pictures: Pictures) -> Iterator[str]:
@@ -257,10 +287,15 @@ class Written:
                 how = "" if height == width else f" ({how})"
                 side = pictures.resize
                 yield f"frames of {width}x{height} were scaled to {side}x{side}{how}"
-        if self.repeated:
+        if self.unread:
             yield (
-                f"{self.repeated} recordings have one action row fewer than frames: the last row "
-                "is repeated"
+                f"not read: {', '.join(self.unread)} (actions are read from an array called action "
+                "or actions, positions from position, state and so on, or from what --state names)"
+            )
+        if self.repeated:
+            has = "recording has" if self.repeated == 1 else "recordings have"
+            yield (
+                f"{self.repeated} {has} one action row fewer than frames: the last row is repeated"
             )
 
 
@@ -278,15 +313,19 @@ def write_recordings(
         DataError: a recording cannot be read or is unlike the others, or `out` cannot be written.
     """
     written = Written({name: len(recordings) for name, recordings in splits.items()})
+    first: Recording | None = None
 
     def clips(recordings: list[Recording]) -> Iterator[Clip]:
+        nonlocal first
         for recording in recordings:
             clip, size = to_clip(recording, pictures)
             written.lengths.append(len(clip.frames))
             written.sizes.add(size)
             written.repeated += clip.repeated_action
-            written.first = written.first or clip
-            _check_columns(clip, written.first)
+            written.unread |= dict.fromkeys(recording.unread)
+            if written.first is None:
+                written.first, first = clip, recording
+            _check_columns((recording, clip), (first, written.first))
             yield clip
 
     if to == "layout":
@@ -304,27 +343,53 @@ def write_recordings(
     return written
 
 
-def _check_columns(clip: Clip, first: Clip) -> None:
-    """Raises DataError where a clip has other columns than the first one, whatever their splits."""
-    for kind, mine, theirs in (
-        ("actions", clip.actions, first.actions),
-        ("positions", clip.positions, first.positions),
-    ):
-        counts = [0 if part is None else part.shape[1] for part in (mine, theirs)]
-        if counts[0] != counts[1]:
-            what = f"{clip.name} has {counts[0]} columns of {kind}, and {first.name} {counts[1]}"
-            raise DataError(what, hint="all recordings must have the same columns")
+def _check_columns(one: tuple[Recording, Clip], other: tuple[Recording, Clip]) -> None:
+    """Raises DataError where a recording has other columns than the first one, whatever their
+    splits. The error names the csv, where the numbers are in one."""
+    (mine, clip), (theirs, first) = one, other
+    for kind in ("actions", "positions"):
+        counts = [0 if part is None else part.shape[1] for part in _parts(kind, clip, first)]
+        if counts[0] == counts[1]:
+            continue
+        if 0 in counts:
+            bare, full = (mine, theirs) if counts[0] == 0 else (theirs, mine)
+            raise _no_table(kind, bare, full)
+        what = f"has {_columns(counts[0])} of {kind}, and {_table(theirs, kind)} has {counts[1]}"
+        hint = "all recordings must have the same columns"
+        raise DataError(what, file=_table(mine, kind), hint=hint)
     for kind, names, others in (
         ("actions", clip.action_columns, first.action_columns),
         ("positions", clip.position_columns, first.position_columns),
     ):
         if names and others and tuple(names) != tuple(others):
-            what = (
-                f"{clip.name} has the {kind} {', '.join(names)}, and {first.name} "
-                f"{', '.join(others)}"
-            )
+            what = f"has the {kind} {', '.join(names)}, and {_table(theirs, kind)} has "
+            what += ", ".join(others)
             hint = "give all recordings the same columns, in the same order"
-            raise DataError(what, hint=hint)
+            raise DataError(what, file=_table(mine, kind), hint=hint)
+
+
+def _parts(kind: str, *clips: Clip) -> list[np.ndarray | None]:
+    return [getattr(clip, kind) for clip in clips]
+
+
+def _columns(count: int) -> str:
+    return f"{count} column{'' if count == 1 else 's'}"
+
+
+def _table(recording: Recording, kind: str) -> Path | str:
+    """The csv of a recording's actions or positions; the recording's name where it has none."""
+    return recording.tables.get(kind, recording.name)
+
+
+def _no_table(kind: str, bare: Recording, full: Recording) -> DataError:
+    """The error where one recording has actions (or positions) and another has none."""
+    hint = f"give {kind} to all recordings, or to none of them"
+    if bare.file is None:
+        return DataError(f"has no {kind}, and {full.name} has some", file=bare.name, hint=hint)
+    ending = ".csv" if kind == "actions" else "_positions.csv"
+    file = bare.file.with_name(f"{bare.file.stem}{ending}")
+    what = f"no such file: {bare.file.name} has no {kind}, and {_table(full, kind)} is there"
+    return DataError(what, file=file, hint=hint)
 
 
 def needed(package: str, for_what: str) -> Any:

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from labkit.data.clip import SPLITS
 from labkit.data.convert.tfrecord import Stream
-from labkit.data.layout import canonical_split
+from labkit.data.layout import canonical_split, scan
 from labkit.errors import DataError
 
 SPLIT_RULE = (
@@ -34,6 +34,9 @@ SPLIT_RULE = (
 
 VALIDATION = "traj_256_to_511"
 """the training file that is held out to validate on"""
+
+ARCHIVES = (".zip", ".7z", ".rar")
+"""endings of archives that are not read"""
 
 _DEPTH = 3
 """folders below the source in which records are looked for"""
@@ -89,9 +92,19 @@ def no_records(path: Path) -> DataError:
     """The error for a folder or an archive without any record file."""
     hint = (
         "give BAIR's softmotion30_44k or its .tar, videos, arrays or records; folders of pictures "
-        "in train/, validate/ and test/ need no conversion: labkit data check names what they lack"
+        "in train/, validate/ and test/ need no conversion: labkit data check names what they "
+        f"lack; files are looked for in {_DEPTH} folders below this one"
     )
-    return DataError("holds no .tfrecords files, films or .hdf5 files", file=path, hint=hint)
+    if path.is_dir() and not scan(path):
+        return DataError("is an empty folder", file=path, hint="look at its name and place")
+    archives = [
+        entry.name
+        for entry in (scan(path) if path.is_dir() else ())
+        if os.path.splitext(entry.name)[1].lower() in ARCHIVES
+    ]
+    if archives:
+        hint = f"unpack the archives in it, such as {min(archives)}, all of them into one folder"
+    return DataError("holds no .tfrecords files, videos or .hdf5 files", file=path, hint=hint)
 
 
 def twice(one: RecordFile, other: RecordFile) -> DataError:
@@ -293,8 +306,14 @@ def in_archive(path: Path) -> tuple[RecordFile, ...] | None:
 def _no_archive(path: Path) -> None:
     if re.search(r"\.(tar|tgz|tar\.(gz|bz2|xz))$", path.name, re.IGNORECASE):
         raise tarfile.ReadError("it does not begin as one")
+    if path.suffix.lower() in ARCHIVES:
+        hint = (
+            "unpack it first, and give the folder; where one data set is in several archives, "
+            "unpack all of them into one folder"
+        )
+        raise DataError(f"is an archive ({path.suffix})", file=path, hint=hint)
     hint = (
-        "give films (.mp4, .gif and so on) or a folder of them; an .npz, .npy or .hdf5; records "
+        "give videos (.mp4, .gif and so on) or a folder of them; an .npz, .npy or .hdf5; records "
         "(.tfrecord), a folder or a .tar of them; or a LeRobot data set"
     )
     raise DataError(f"is of no known kind ({path.suffix or 'no ending'})", file=path, hint=hint)

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from shlex import quote
 
 from labkit.data.clip import SPLITS
 from labkit.data.layout import archives
@@ -15,6 +16,11 @@ from labkit.errors import DataError
 
 FRAME = re.compile(r"(.*?[^0-9])?([0-9]+)\.(?:png|jpe?g)", re.IGNORECASE)
 """name of a frame's picture: what stands before its number, and the number"""
+
+VIDEOS = {".mp4", ".avi", ".webm", ".gif", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg"}
+"""endings of the videos that `labkit data convert` reads"""
+CONVERTED = VIDEOS | {".npz", ".npy", ".hdf5", ".h5", ".hdf", ".tar", ".tfrecord", ".tfrecords"}
+"""endings of all files that `labkit data convert` reads"""
 
 _ALIASES = {
     "training": "train",
@@ -50,7 +56,12 @@ def canonical_split(name: str) -> str:
 
 def missing_split(split: str, there_are: Iterable[str], root: Path | str) -> DataError:
     """The error for a split that a data set does not have."""
-    hint = f"there are: {', '.join(there_are) or 'none'}"
+    there = list(there_are)
+    hint = f"there are: {', '.join(there) or 'none'}"
+    if split == "test" and (others := [name for name in ("validate", "train") if name in there]):
+        hint += f"; to use another one: --split {others[0]}"
+    if split == "train":
+        hint += "; put the clips to train on into a folder train"
     if split == "validate":
         hint += (
             "; move some recordings into a folder validate, or, where there is one recording, "
@@ -173,7 +184,7 @@ def split_folders(root: Path | str) -> dict[str, Path]:
 
 
 def _refuse_label_pictures(split: Path) -> None:
-    """Raises DataError for a later edition of the course, whose condition is pictures: one film
+    """Raises DataError for a later edition of the course, whose condition is pictures: one video
     in train/train_img, and train/train_label beside it."""
     names = [folder.name for folder in subfolders(split)]
     for name in names:
@@ -230,20 +241,33 @@ def _no_folder(root: Path) -> DataError:
         return DataError("no such folder", file=root, hint=hint)
     except OSError as error:
         return unreadable(root, error)
-    if root.suffix in (".npz", ".tar", ".tfrecord", ".tfrecords"):
-        hint = "convert it first: `labkit data convert`"
-    elif root.suffix in (".7z", ".rar", ".gz", ".tgz", ".xz"):
+    if root.suffix.lower() in CONVERTED:
+        hint = f"convert it first: labkit data convert {quote(str(root))} OUT"
+    elif root.suffix.lower() in (".7z", ".rar", ".gz", ".tgz", ".xz"):
         hint = "unpack it first"
     return DataError("is a file, not a data set's folder", file=root, hint=hint)
 
 
 def _no_clips(root: Path, around: Path) -> DataError:
     hint = "expected ROOT/train/traj_512_to_767.tfrecords/0/0.png and so on"
-    for folder in [around, *subfolders(around)]:
-        records = (entry for entry in scan(folder) if re.search(r"\.tfrecords?$", entry.name))
-        if any(not is_folder(entry) for entry in records):  # the course's folders end so, too
-            hint = "it holds BAIR's official records: `labkit data convert` reads them"
+    if not scan(around):
+        hint = "look at its name and place"
+        return DataError("is an empty folder: it holds no clips", file=root, hint=hint)
+    if found := next(_convertible(around), None):
+        ending = os.path.splitext(found)[1].lower()
+        kind = "videos" if ending in VIDEOS else f"files {ending}"
+        command = f"labkit data convert {quote(str(root))} OUT"
+        hint = f"it holds {kind}, such as {found}: convert them first by {command}"
     return DataError("holds no clips in the course's layout", file=root, hint=hint)
+
+
+def _convertible(folder: Path, depth: int = _DEPTH) -> Iterator[str]:
+    """Names of the files in a folder, and in those below it, that `labkit data convert` reads."""
+    for entry in sorted(scan(folder), key=lambda entry: _natural(entry.name)):
+        if is_folder(entry):  # the course's folders end as records do
+            yield from _convertible(folder / entry.name, depth - 1) if depth else ()
+        elif os.path.splitext(entry.name)[1].lower() in CONVERTED:
+            yield entry.name
 
 
 # ------------------------------------------------------------------------------- walking

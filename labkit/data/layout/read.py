@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import zipfile
@@ -15,10 +16,10 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from labkit.data.clip import Clip
-from labkit.data.layout.find import FRAME, scan
+from labkit.data.layout.find import FRAME, VIDEOS, scan
 from labkit.data.layout.pictures import read_pictures
 from labkit.data.layout.plain_files import unreadable
-from labkit.data.layout.tables import Table, parse_table
+from labkit.data.layout.tables import Table, parse_table, rows_of
 from labkit.errors import DataError
 
 _ACTIONS = {"action", "actions"}
@@ -161,6 +162,8 @@ def table_kind(name: str) -> Literal["actions", "positions"] | None:
 def _read_tables(folder: Path) -> tuple[list[Path], Table | None, Table | None]:
     """The pictures' files in order, the actions and the positions; a clip may have neither."""
     numbered, tables = _list_clip(folder)
+    if not numbered:
+        raise _no_frames(folder)
     actions_file = _table(folder, tables, "actions")
     if actions_file is None and tables:
         others = ", ".join(table.name for table in tables)
@@ -228,8 +231,6 @@ def _in_order(folder: Path, numbered: dict[int, Path], actions: Table | None) ->
 
     They count from 0, or from another number where the csv's rows say so.
     """
-    if not numbered:
-        raise _no_frames(folder)
     count, last = len(numbered), max(numbered)
     if actions is None:
         rows = last - min(numbered) + 1
@@ -237,10 +238,13 @@ def _in_order(folder: Path, numbered: dict[int, Path], actions: Table | None) ->
         actions.check_top(count)  # or that row would look like a missing frame
         rows = len(actions.values)
     span = last - min(numbered) + 1
-    first = min(numbered) if rows in (span, span - 1) else 0
+    # Where there are fewer rows than pictures, rows are missing, and no picture before the first.
+    first = min(numbered) if rows <= span else 0
     for number in range(first, max(first + rows, last + 1)):
         if number not in numbered:
-            detail = "" if actions is None else f"{actions.file.name} has {rows} rows: "
+            detail = ""
+            if actions is not None and rows > count:
+                detail = f"{actions.file.name} has {rows_of(rows)} for {count} frames: "
             hint = f"{detail}extract the clip again, or remove it"
             name = name_like(numbered[last].name, number)
             raise DataError("frame is missing", file=folder / name, hint=hint)
@@ -262,6 +266,9 @@ def _no_frames(folder: Path) -> DataError:
     """The error for a clip without pictures; it names the files that are there."""
     names = sorted(entry.name for entry in scan(folder))
     there = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    if any(os.path.splitext(name)[1].lower() in VIDEOS for name in names):
+        hint = "convert the folder that holds the splits first: labkit data convert SOURCE OUT"
+        return DataError(f"holds videos and no pictures: {there}", file=folder, hint=hint)
     hint = "expected 0.png, 1.png, ... or frame_0000.jpg and so on"
     return DataError(f"holds no frames; its files: {there or 'none'}", file=folder, hint=hint)
 

@@ -37,18 +37,30 @@ class Table:
         rows = len(self.values)
         if rows != frames:
             below = " below its header" if self.first_row > 1 else ""
-            what = f"has {rows} rows{below} for {frames} frames"
+            what = f"has {rows_of(rows)}{below} for {frames} frames"
             row = min(rows, frames) + self.first_row
-            raise DataError(what, file=self.file, row=row, hint="every frame needs one row")
+            raise DataError(what, file=self.file, row=row, hint=rows_hint(rows, frames))
 
     def check_top(self, frames: int) -> None:
         """Raises DataError where one row is too many and the first only numbers the columns."""
         rows, columns = self.values.shape
         counted = self.first_row == 1 and (self.values[0] == np.arange(columns)).all()
         if rows == frames + 1 and counted:
-            what = f"has {rows} rows for {frames} frames"
+            what = f"has {rows_of(rows)} for {frames} frames"
             hint = "row 1 looks like pandas' numbers of the columns: write with header=False"
             raise DataError(what, file=self.file, row=1, hint=hint)
+
+
+def rows_of(count: int) -> str:
+    """A number of rows in words: 1 row, 2 rows."""
+    return f"{count} row{'' if count == 1 else 's'}"
+
+
+def rows_hint(rows: int, frames: int) -> str:
+    """What is wrong with a csv that has not as many rows as its clip has frames."""
+    if rows < frames:
+        return f"every frame needs one row: {rows_of(frames - rows)} missing"
+    return f"every frame needs one row: {rows_of(rows - frames)} too many"
 
 
 def read_table(file: Path, rows: int | None = None) -> Float32[np.ndarray, "R C"]:

@@ -40,7 +40,16 @@ from labkit.data.pack.packed import (
 from labkit.data.pack.writer import PackWriter
 from labkit.errors import DataError
 
-__all__ = ["Pack", "PackWriter", "PackedSplit", "ensure_pack", "is_pack", "open_pack", "write_pack"]
+__all__ = [
+    "Pack",
+    "PackWriter",
+    "PackedSplit",
+    "ensure_pack",
+    "is_pack",
+    "open_pack",
+    "splits_of",
+    "write_pack",
+]
 
 INSIDE = ".labkit_pack"
 """name of the pack that belongs to a data set in the course's layout, inside its folder"""
@@ -113,6 +122,16 @@ def ensure_pack(root: Path | str, progress: bool = False) -> Pack:
         pack = _ensured(root, progress)
     pack.given = given
     return pack
+
+
+def splits_of(root: Path | str) -> list[str]:
+    """Names of the splits of a pack, or of a course layout, whose pack is not made for this.
+
+    Raises:
+        DataError: `root` is neither.
+    """
+    root = layout.resolve(root)
+    return open_pack(root).splits if is_pack(root) else layout.splits(root)
 
 
 def _ensured(root: Path, progress: bool) -> Pack:
