@@ -58,11 +58,17 @@ def diagnose() -> dict[str, dict[str, str]]:
 
 
 def render(facts: dict[str, dict[str, str]]) -> str:
-    """The facts of `diagnose` as aligned lines of text."""
+    """The facts of `diagnose` as aligned lines of text. A command that does not fit a line of 80
+    characters has a line of its own, so that it can be copied."""
     width = max(len(name) for section in facts.values() for name in section)
     lines = []
     for title, section in facts.items():
-        lines += [title, *(f"  {name:<{width}}  {fact}" for name, fact in section.items())]
+        lines.append(title)
+        for name, fact in section.items():
+            line = f"  {name:<{width}}  {fact}"
+            before, colon, command = line.rpartition(": ")
+            fits = len(line) <= 80 or not colon
+            lines += [line] if fits else [f"{before}:", f"  {command}"]
     return "\n".join(lines)
 
 

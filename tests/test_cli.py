@@ -34,7 +34,9 @@ from labkit.cli.reading import Group
 from labkit.config import Config
 from labkit.data.clip import Clip
 from labkit.data.layout import write_split
+from labkit.doctor import render
 from labkit.errors import TrainingError
+from labkit.evaluation.perceptual import how_to_get
 from labkit.presets import PRESETS, preset
 from labkit.training.signals import TrainingStopped
 
@@ -552,3 +554,14 @@ def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture) -> None:
     shown = capsys.readouterr().out
     for word in ("python", "torch", "device", "threads", "LPIPS", "Chromium", "ffmpeg"):
         assert word in shown
+
+
+def test_a_long_command_of_doctor_has_a_line_of_its_own() -> None:
+    commands = [how_to_get(name) for name in ("alex", "vgg")]
+    facts = {f"LPIPS ({n})": f"absent; {command}" for n, command in enumerate(commands)}
+    facts |= {"MuJoCo": 'absent; examples/fetchpush.py needs it: pip install "labkit[robots]"'}
+    lines = render({"optional": facts}).splitlines()
+    assert max(map(len, lines)) <= 80
+    copied = [each.partition(": ")[2] for each in commands]
+    for command in [*copied, 'pip install "labkit[robots]"']:
+        assert f"  {command}" in lines

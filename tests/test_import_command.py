@@ -146,3 +146,25 @@ def test_the_run_works_with_the_other_commands(simulated, tmp_path, capsys) -> N
     gif = tmp_path / "a.gif"
     assert main(["predict", str(runs[0]), str(clip), "--out", str(gif)]) == 0
     assert gif.is_file()
+
+
+def test_a_run_of_the_lab_needs_no_import(tmp_path, capsys) -> None:
+    run = tmp_path / "my run"
+    torch.save(Reference(*MODELS["course"]).states(), tmp_path / "model.pth")
+    assert imported(capsys, tmp_path / "model.pth", "--out", run)[0] == 0
+    (run / "checkpoint.pt").write_bytes(b"any")
+    for given in (run, run / "model.safetensors", run / "checkpoint.pt"):
+        code, _, error = imported(capsys, given, "--out", tmp_path / "new")
+        assert code == 2
+        assert f"{given}: " in error
+        assert "it needs no import" in error
+        assert f"labkit evaluate '{run}'" in error
+        assert f"labkit train --init-from '{run}' --out NEW" in error
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes((run / "model.safetensors").read_bytes())
+    code, _, error = imported(capsys, alone, "--out", tmp_path / "new")
+    assert code == 2
+    assert "beside its config.json; labkit evaluate takes that folder" in error
+    (tmp_path / "empty").mkdir()
+    code, _, error = imported(capsys, tmp_path / "empty", "--out", tmp_path / "new")
+    assert (code, "is not a regular file" in error) == (2, True)

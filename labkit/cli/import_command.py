@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from labkit.cli.options import evaluation_of
 from labkit.config import CONDITION_SIZES, Config, DataConfig
 from labkit.errors import LabkitError, RunError
 from labkit.presets import preset
@@ -214,8 +215,6 @@ def _report(
     found: list[Agreement],
 ) -> None:
     """Prints what was read, what was guessed, and what comes next."""
-    import shlex
-
     model, data = config.model, config.data
     print(
         f"Read from the weights: {model.backbone}, width {model.width}, frames of "
@@ -240,4 +239,4 @@ def _report(
             "What is guessed may be wrong, and no error would show it: the predictions would only "
             "be worse. Compare with the loop of the old program, or give --check FRAMES.npz."
         )
-    print(f"{command.out} is imported; next: labkit evaluate {shlex.quote(str(command.out))}")
+    print(f"{command.out} is imported; next: {evaluation_of(command.out, data.root)}")

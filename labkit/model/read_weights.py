@@ -9,6 +9,7 @@ runs code from the file, and needs the classes that it was made from.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 import warnings
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -49,11 +51,12 @@ def read_checkpoint(file: Path | str) -> Checkpoint:
     """Reads the parts of a model from a file of `torch.save`, or of safetensors.
 
     Raises:
-        RunError: there is no such file; it is damaged; it holds whole modules or other pickled
-            objects (the hint converts it); it has none of the parts; a part holds something else
-            than tensors, or values that are not finite.
+        RunError: there is no such file; it is of the lab itself, or damaged; it holds whole
+            modules or other pickled objects (the hint converts it); it has none of the parts; a
+            part holds something else than tensors, or values that are not finite.
     """
     file = Path(file)
+    _refuse_own(file)
     if not file.is_file():
         what = "is not a regular file" if file.exists() else "no such file"
         raise RunError(what, file=file)
@@ -70,6 +73,46 @@ def read_checkpoint(file: Path | str) -> Checkpoint:
     options = next((rest[name] for name in _OPTIONS if name in rest), {})
     options = vars(options) if isinstance(options, argparse.Namespace) else options
     return Checkpoint(checked, dict(options) if isinstance(options, Mapping) else {}, (*rest,))
+
+
+def _refuse_own(file: Path) -> None:
+    """Raises RunError for a run of the lab itself, or for its weights: they need no import."""
+    run = file if file.is_dir() else file.parent
+    try:
+        settings = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        is_run = isinstance(settings, dict) and {"data", "model", "training"} <= set(settings)
+    except (OSError, ValueError):
+        is_run = False
+    if file.is_dir():
+        own = is_run
+    elif file.suffix == ".safetensors":
+        own = _is_of_the_lab(file)
+    else:
+        own = is_run and file.name == "checkpoint.pt"
+    if not own:
+        return
+    folder = shlex.quote(run.as_posix())
+    hint = (
+        f"use it as it is: labkit evaluate {folder}, or train on with its weights: labkit train "
+        f"--init-from {folder} --out NEW"
+    )
+    if not is_run:
+        hint = (
+            "they belong into the folder of their run, beside its config.json; labkit evaluate "
+            "takes that folder"
+        )
+    what = "is a run of labkit" if file.is_dir() else "holds the weights of a run of labkit"
+    raise RunError(f"{what}: it needs no import", file=file, hint=hint)
+
+
+def _is_of_the_lab(file: Path) -> bool:
+    """Whether a file of safetensors has the settings that the lab writes into one."""
+    try:
+        with safe_open(file, "pt") as opened:
+            shape = json.loads((opened.metadata() or {})["shape"])
+        return isinstance(shape, dict) and "model" in shape
+    except Exception:  # it is missing or damaged: reading it says so
+        return False
 
 
 def without_wrappers(state: Mapping[str, Any]) -> dict[str, Any]:
