@@ -303,6 +303,9 @@ class TrainingConfig(Checked):
     """updates, before the training, of the arm's picture alone: each learns 16 single frames over
     the median of their clips, in a hundredth of a second. For output=scene and a condition with
     positions (`labkit.training.separate_training`)"""
+    pusher_updates: Annotated[int, Between(0, 1000000)] = 0
+    """updates, before the training, of the pusher alone, where the model has a new one: each learns
+    32 single steps from true frames, most of which push something"""
     growing_windows: Annotated[float, Between(0.0, 1.0)] = 0.0
     """fraction of the training in which the windows of a batch are cut into shorter ones: at first
     a single frame is predicted, then 2 and 4, and after that fraction all. Each window gives as

@@ -35,8 +35,7 @@ from labkit.evaluation.regions import REGIONS, RegionErrors, joined_errors, regi
 from labkit.files import write_whole
 from labkit.frames import to_uint8
 from labkit.model import VideoCVAE
-from labkit.model.output import warp
-from labkit.model.pusher import ArmMotion, PushCandidates, Pusher
+from labkit.model.pusher import ArmMotion, PushCandidates, Pusher, blend
 from labkit.training.checkpoint import load_model
 from labkit.views import figure_png
 
@@ -123,20 +122,17 @@ class OtherGate(Pusher):
         condition: Float[Tensor, "N c"],
     ) -> tuple[Float[Tensor, "N 2 H W"], Float[Tensor, "N 3 H W"], PushCandidates]:
         """As `Pusher.forward`."""
-        displaced_moved = arm.displacement + warp(displaced, arm.displacement)
-        moved, still = warp(table, displaced_moved), warp(table, displaced)
         gate = torch.zeros_like(arm.after)
+        candidates = blend(table, displaced, arm, arm.displacement, gate)[2]
         if self.targets is not None:
             true = self.targets[:, self.step]
-            errors = [
+            still, moved = (
                 (each - true).square().sum(1, keepdim=True) * (1 - arm.after)
-                for each in (still, moved)
-            ]
-            gate = (errors[0] > errors[1] + CLEARLY).to(gate.dtype)
+                for each in (candidates.still, candidates.moved)
+            )
+            gate = (still > moved + CLEARLY).to(gate.dtype)
         self.step += 1
-        candidates = PushCandidates(still, moved, gate, torch.ones_like(gate))
-        displaced = gate * displaced_moved + (1 - gate) * displaced
-        return displaced, gate * moved + (1 - gate) * still, candidates
+        return blend(table, displaced, arm, arm.displacement, gate)
 
 
 def judged_gates(model: VideoCVAE, clips: ClipDataset, count: int) -> None:

@@ -124,17 +124,7 @@ class Pusher(nn.Module):
         correction, gate = self.decide(read, condition)
         reach = round(REACH * table.shape[-1] / 64)
         near = F.max_pool2d(torch.maximum(arm.before, arm.after), 2 * reach + 1, 1, reach)
-        gate = gate * near
-        v = arm.displacement + correction
-        displaced_moved = v + warp(displaced, v)
-        moved, still = warp(table, displaced_moved), warp(table, displaced)
-        seen = ((arm.before < HIDDEN) & (arm.after < HIDDEN)).to(table.dtype)
-        candidates = PushCandidates(still, moved, gate, seen)
-        return (
-            gate * displaced_moved + (1 - gate) * displaced,
-            gate * moved + (1 - gate) * still,
-            candidates,
-        )
+        return blend(table, displaced, arm, arm.displacement + correction, gate * near)
 
     def decide(
         self, read: Float[Tensor, "N _ H W"], condition: Float[Tensor, "N _"]
@@ -156,6 +146,34 @@ class Pusher(nn.Module):
         up = F.interpolate(up, size=read.shape[-2:], mode="bilinear")
         out = self.out(F.leaky_relu(self.fine(torch.cat([up, read], dim=1)), 0.2))
         return CORRECTION * out[:, :2].tanh(), out[:, 2:].sigmoid()
+
+
+def blend(
+    table: Float[Tensor, "N 3 H W"],
+    displaced: Float[Tensor, "N 2 H W"],
+    arm: ArmMotion,
+    v: Float[Tensor, "N 2 H W"],
+    gate: Float[Tensor, "N 1 H W"],
+) -> tuple[Float[Tensor, "N 2 H W"], Float[Tensor, "N 3 H W"], PushCandidates]:
+    """Moves the table by v where the gate says.
+
+    Args:
+        table: of the clip.
+        displaced: D_{t-1}, in pixels (x first).
+        arm: where it was and is.
+        v: from each pixel to where what moves was before the step, in pixels (x first).
+        gate: the share that moves.
+    Returns:
+        D_t, the pushed table, and what was chosen from.
+    """
+    displaced_moved = v + warp(displaced, v)
+    moved, still = warp(table, displaced_moved), warp(table, displaced)
+    seen = ((arm.before < HIDDEN) & (arm.after < HIDDEN)).to(table.dtype)
+    return (
+        gate * displaced_moved + (1 - gate) * displaced,
+        gate * moved + (1 - gate) * still,
+        PushCandidates(still, moved, gate, seen),
+    )
 
 
 @dataclass(frozen=True)

@@ -154,15 +154,23 @@ class ArmPicture(nn.Module):
             side: S, of the frame.
         """
         hidden = self.hidden(known)
+        return self.read(self.grid(known, hidden, side), hidden, light)
+
+    def read(
+        self,
+        grid: Float[Tensor, "N S S 2"],
+        hidden: Float[Tensor, "N h"],
+        light: Float[Tensor, "N 9"],
+    ) -> tuple[Float[Tensor, "N 3 S S"], Float[Tensor, "N 1 S S"]]:
+        """As `forward`, at the places that `grid` gives."""
         pictures = PICTURE_RATE * self.picture
         if self.mix is None:
-            picture = pictures.expand(len(known), -1, -1, -1)
+            picture = pictures.expand(len(grid), -1, -1, -1)
         else:
             # P = P_0 + sum_k w_k P_k
             weights = self.mix(hidden if self.gain is None else torch.cat([hidden, light], dim=1))
             weights = torch.cat([torch.ones_like(weights[:, :1]), weights], dim=1)
             picture = (weights @ pictures.flatten(1)).unflatten(1, pictures.shape[1:])
-        grid = self.grid(known, hidden, side)
         read = F.grid_sample(picture, grid, align_corners=True, padding_mode="border")
         colour = read[:, :3].sigmoid()
         if self.gain is not None:
@@ -208,10 +216,12 @@ class ArmPicture(nn.Module):
             light: `light_statistics` of the clip.
             side: S, of the frame.
         """
-        alpha_before, alpha_after = self(before, light, side)[1], self(after, light, side)[1]
         hidden_before, hidden_after = self.hidden(before), self.hidden(after)
-        p_before = self.grid(before, hidden_before, side).permute(0, 3, 1, 2)
-        p_after = self.grid(after, hidden_after, side).permute(0, 3, 1, 2)
+        grid_before = self.grid(before, hidden_before, side)
+        grid_after = self.grid(after, hidden_after, side)
+        alpha_before = self.read(grid_before, hidden_before, light)[1]
+        alpha_after = self.read(grid_after, hidden_after, light)[1]
+        p_before, p_after = grid_before.permute(0, 3, 1, 2), grid_after.permute(0, 3, 1, 2)
         a, b, _, c, d, _ = self.affine(before, PLACE_RATE * self.place(hidden_before)).unbind(1)
         rows = torch.stack([0.9 * (1 + a), 0.9 * b, 0.5 * c, 0.5 * (1 + d)], dim=1)
         # p_before(x + v) = p_after(x): one step of Newton's method, v = J^-1 (p_after - p_before)

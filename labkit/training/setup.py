@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from labkit.training.checkpoint import load_model
 from labkit.training.data_order import UpdateSampler, seed_of
 from labkit.training.device import Acceleration
 from labkit.training.distributed import Processes
-from labkit.training.separate_training import train_arm
+from labkit.training.separate_training import train_arm, train_pusher
 
 
 class TrainingSetup:
@@ -78,13 +78,14 @@ class TrainingSetup:
         if config.model.normalise_condition:
             mean, std = self.clips.condition_statistics()
             self.model.set_condition_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+        new_pusher = not resumed
         if init_from is not None:
-            self._load(init_from)
+            new_pusher = self._load(init_from)
         elif not resumed:
             start_at_motion(self.model, self.clips)
-            seed = seed_of(config.seed, "arm", 0)
-            bar = progress and self.processes.is_first
-            train_arm(self.model, self.clips, config.training.arm_updates, seed, progress=bar)
+            self._train_alone(train_arm, "arm", config.training.arm_updates, progress)
+        if new_pusher:
+            self._train_alone(train_pusher, "pusher", config.training.pusher_updates, progress)
         joint = device.type == "cuda" and self.processes.world > 1
         if joint:
             # Batch norm over the joint batch; torch has none for CPUs.
@@ -116,8 +117,17 @@ class TrainingSetup:
         """The model that is validated and saved for use: the moving average where there is one."""
         return self.model if self.average is None else self.average.module
 
-    def _load(self, run: Path) -> None:
-        """Takes the weights of another run. Its model may lack the pusher that this one has."""
+    def _train_alone(
+        self, trained: Callable[..., None], name: str, updates: int, progress: bool
+    ) -> None:
+        """Trains a part of the model beforehand, alike in all processes."""
+        seed = seed_of(self.config.seed, name, 0)
+        bar = progress and self.processes.is_first
+        trained(self.model, self.clips, updates, seed, progress=bar)
+
+    def _load(self, run: Path) -> bool:
+        """Takes the weights of another run. Its model may lack the pusher that this one has;
+        returns whether it does."""
         model, config = load_model(run)
         adds_pusher = not config.model.scene.pusher and self.config.model.scene.pusher
         own = config.model
@@ -142,6 +152,7 @@ class TrainingSetup:
         if adds_pusher:  # its weights are new
             weights = {**self.model.state_dict(), **weights}
         self.model.load_state_dict(weights)
+        return adds_pusher
 
     def _reader(self) -> tuple[GPUCache | None, BatchLoader | None]:
         """The clips in the GPU's memory, or the loader that reads them."""
