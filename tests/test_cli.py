@@ -440,10 +440,8 @@ def test_fix_writes_a_copy_and_judges_that(capsys: pytest.CaptureFixture) -> Non
     before = {file: file.stat().st_mtime_ns for file in Path("course").rglob("*")}
     assert main(["data", "check", "course", "--fix", "fixed", "--no-progress"]) == 0
     out = capsys.readouterr().out
-    assert [line for line in out.splitlines() if line.endswith(("1 fault", "no faults"))] == [
-        "1 fault",
-        "no faults",
-    ]
+    verdicts = [line for line in out.splitlines() if line.startswith(("1 fault", "no faults"))]
+    assert [verdict.partition(",")[0] for verdict in verdicts] == ["1 fault", "no faults"]
     assert "fixed: a repaired copy of course" in out
     assert before == {file: file.stat().st_mtime_ns for file in Path("course").rglob("*")}
     # The frame cannot be invented, so the clip was left out; the others are there.

@@ -289,7 +289,7 @@ def unequal(tmp_path, make_clip):
 def test_windows_of_clips_of_several_lengths(unequal, caplog, source):
     root, clips = unequal
     dataset = ClipDataset(root, "train", source=source, **SIZES)
-    assert "1 of 4 clips of train have fewer than 5 frames and are left out" in caplog.text
+    assert "1 of 4 clips of train has fewer than 5 frames and is left out" in caplog.text
     expected = [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4)]
     assert [dataset.clip_of(index) for index in range(len(dataset))] == expected
     assert dataset.first_windows.tolist() == [0, 3, 4]

@@ -197,6 +197,8 @@ def test_broken_films(films: Path, tmp_path: Path) -> None:
     words = r"push 3\.mp4 has no actions, and .*push 0\.csv is there"
     assert fails(films, words).file == films / "push 3.csv"
     (tmp_path / "empty").mkdir()
+    fails(tmp_path / "empty", "is an empty folder")
+    (tmp_path / "empty" / "notes.txt").write_text("any")
     fails(tmp_path / "empty", "holds no .tfrecords files, videos or .hdf5 files")
     csv(films / "push 0_actions.csv", rows(0, 14, 2))
     fails(films, "two files of actions: push 0.csv and push 0_actions.csv")
@@ -327,8 +329,8 @@ def test_robomimics_hdf5(tmp_path: Path) -> None:
     clip = open_pack(tmp_path / "b").split("train").clip(1)
     np.testing.assert_array_equal(clip.frames.transpose(0, 2, 3, 1), film(9, 16))
     assert clip.positions.shape == (16, 10)
-    fails(file, "no pictures top .*agentview_image, robot0_eye_in_hand_image", camera="top")
-    fails(file, "has no pose .*there are", state="pose")
+    fails(file, "no camera top .*agentview_image, robot0_eye_in_hand_image", camera="top")
+    fails(file, "has no state pose .*object, robot0_eef_pos", state="pose")
     fails(file, "has splits of its own", split=(0.8, 0.1, 0.1))
     with h5py.File(file, "a") as opened:
         del opened["data/demo_1/obs/agentview_image"]

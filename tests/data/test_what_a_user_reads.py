@@ -75,6 +75,7 @@ def test_check_says_which_splits_training_and_evaluation_miss(tmp_path, make_cli
     assert "move some clips into folders called validate and test" in text
     text, _, _ = needs(tmp_path / "one", {"train": clips(1)})
     assert "train with --data.validation-split train" in text
+    assert "To have one, more recordings are needed" in text
     assert "labkit evaluate RUN --split train --windows all" in text
     text, _, _ = needs(tmp_path / "two", {"train": clips(1), "test": clips(2)})
     assert "train with --data.validation-split train" in text
@@ -114,6 +115,9 @@ def test_clips_that_are_too_short_are_told_with_a_window_that_fits(tmp_path, mak
     text, _, _ = needs(tmp_path / "test alone", set_of(train=12, test=2))
     assert "no clip of test has 12 frames" in text
     assert "--data.n-past 1 --data.n-future 1" in text
+    write_pack(tmp_path / "some", {"train": [make_clip(1), make_clip(2, frames=13)]}, "noise")
+    (note, *_) = [each for each in check(tmp_path / "some").notes if "4 to 13 frames" in each]
+    assert "; 1 of 2 have fewer than 12" in note
     _, text, faults = needs(tmp_path / "pictures", set_of(train=12, test=1))
     assert faults == 1
     assert "no clip of test has two frames: there is nothing to predict" in text

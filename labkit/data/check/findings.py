@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
+from labkit.config import DataConfig
 from labkit.data.clip import FRAME_SIZES, Clip, column_names
 from labkit.data.pack import is_pack
 from labkit.errors import DataError
@@ -20,6 +21,9 @@ SHOWN = 50
 
 MODEL_SIZE = 64
 """height and width of the frames that the model takes"""
+
+WINDOW = DataConfig().n_frames
+"""frames that a clip needs where nothing else is asked for: the context and the horizon"""
 
 TYPICAL = {
     "dx": (-0.07, 0.07),
@@ -262,9 +266,13 @@ def unusual(report: CheckReport) -> Iterator[str]:
             sizes.setdefault(size, []).append(name)
         if len(split.lengths) > 1:
             least, most = min(split.lengths), max(split.lengths)
+            short = sum(count for length, count in split.lengths.items() if length < WINDOW)
+            left = (
+                f"; {short} of {split.readable} have fewer than {WINDOW}, training's usual number"
+            )
             yield (
                 f"clips of {name} have {least} to {most} frames: windows are drawn from all that "
-                "are long enough"
+                f"are long enough{left if least < WINDOW <= most else ''}"
             )
         if split.repeated_actions:
             have = "has" if split.repeated_actions == 1 else "have"

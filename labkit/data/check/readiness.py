@@ -6,13 +6,10 @@ from collections.abc import Iterator, Mapping
 from shlex import quote
 
 from labkit.config import DataConfig
-from labkit.data.check.findings import CheckReport, SplitReport
+from labkit.data.check.findings import WINDOW, CheckReport, SplitReport
 from labkit.data.clip import SPLITS
 from labkit.data.pack import is_pack
 from labkit.errors import DataError
-
-WINDOW = DataConfig().n_frames
-"""frames that a clip needs where nothing else is asked for: the context and the horizon"""
 
 
 def cannot_be_used(report: CheckReport) -> Iterator[DataError]:
@@ -80,6 +77,8 @@ def _missing_splits(report: CheckReport, found: Mapping[str, SplitReport]) -> It
             "best weights are chosen by these clips, so the result is a little too good"
         )
     elif "test" not in found:
+        if one:
+            move = "more recordings are needed"
         chosen = "" if one else "labkit train keeps a tenth of its clips for validation, and "
         windows = " --windows all" if one else ""
         yield (

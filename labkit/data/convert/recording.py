@@ -236,7 +236,7 @@ def in_splits(
 
 def _check_shares(shares: Sequence[float], free: int, source: Path) -> None:
     given = f"--split is {','.join(f'{share:g}' for share in shares)}"
-    hint = "give three shares, of train, validate and test, that add up to 1, such as 0.8,0.1,0.1"
+    hint = "give train, validate and test shares that add up to 1, such as 0.8,0.1,0.1"
     if len(shares) != 3:
         raise DataError(given, hint=hint)
     if min(shares) < 0:

@@ -255,7 +255,7 @@ def _no_clips(root: Path, around: Path) -> DataError:
         return DataError("is an empty folder: it holds no clips", file=root, hint=hint)
     if found := next(_convertible(around), None):
         ending = os.path.splitext(found)[1].lower()
-        kind = "videos" if ending in VIDEOS else f"files {ending}"
+        kind = "videos" if ending in VIDEOS else f"{ending} files"
         command = f"labkit data convert {quote(str(root))} OUT"
         hint = f"it holds {kind}, such as {found}: convert them first by {command}"
     return DataError("holds no clips in the course's layout", file=root, hint=hint)
