@@ -115,7 +115,7 @@ def an_array(file):
         ("array.npz", an_array, "not a readable .npz"),
         ("torn.npz", a_torn_file, "readable"),
         ("folder.npz", lambda f: f.mkdir(), "is a folder, not an .npz file"),
-        ("clip.mp4", lambda f: f.write_bytes(b"x"), "not a film that ffmpeg can read"),
+        ("clip.mp4", lambda f: f.write_bytes(b"x"), "not a video that ffmpeg can read"),
         ("clip", lambda f: f.write_bytes(b""), "no known kind .no ending"),
     ],
 )
