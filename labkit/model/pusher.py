@@ -31,6 +31,12 @@ REACH = 8
 """Pixels from the arm within which something can be pushed, in a frame of 64 pixels."""
 HIDDEN = 0.3
 """Opacity of the arm above which a pixel of the table is not seen."""
+SHADE = 1.25
+"""Gain of the light up to which a pixel counts as the same. The arm's shadow moves as the arm
+moves, so without this the gate would learn the shadow, and drag the ground along with it."""
+NEIGHBOURS = 3
+"""Side in pixels of the square over which the gain of moving is averaged: the middle of an object
+of one colour looks the same whether it moves or not, and its edges decide."""
 STAY = 0.005
 """Squared error, summed over colours, by which moving must be better than staying. Else ground
 without a pattern, which looks the same either way, would move along."""
@@ -55,7 +61,8 @@ class PushCandidates:
         return PushCandidates(*(each.unflatten(0, (clips, steps)) for each in parts))
 
     def loss(self, targets: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, ""]:
-        """Cross entropy of the gate with the better candidate, weighted by how much better it is.
+        """Cross entropy of the gate with the better candidate, weighted by how much better it is,
+        apart from the light.
 
         The squared error of the blend has no gradient where a gate is shut, and most pixels want
         it shut. This has one. Averaged over pixels, in units of a squared error.
@@ -64,11 +71,26 @@ class PushCandidates:
             targets: the true frames.
         """
         with torch.no_grad():
-            worse_still = (self.still - targets).square().sum(-3, keepdim=True)
-            gain = (worse_still - (self.moved - targets).square().sum(-3, keepdim=True)) * self.seen
+            better = unlit_error(self.still, targets) - unlit_error(self.moved, targets)
+            gain = (better * self.seen).flatten(0, -4)
+            gain = F.avg_pool2d(
+                gain, NEIGHBOURS, stride=1, padding=NEIGHBOURS // 2, count_include_pad=False
+            )
+            gain = gain.view_as(self.gate)
         gate = self.gate.float().clamp(1e-4, 1 - 1e-4)
         opens, closes = -gain * gate.log(), (gain - STAY) * (1 - gate).log()
         return torch.where(gain > 0, opens, closes).mean()
+
+
+def unlit_error(
+    made: Float[Tensor, "*batch 3 H W"], target: Float[Tensor, "*batch 3 H W"]
+) -> Float[Tensor, "*batch 1 H W"]:
+    """The squared error of each pixel, summed over colours, in the light that fits best, which is
+    between 1 / SHADE and SHADE times that of `made`."""
+    light = (made * target).sum(-3, keepdim=True)
+    light = light / made.square().sum(-3, keepdim=True).clamp_min(1e-4)
+    light = light.detach().clamp(1 / SHADE, SHADE)
+    return (light * made - target).square().sum(-3, keepdim=True)
 
 
 class Pusher(nn.Module):

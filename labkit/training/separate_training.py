@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from labkit.data.dataset import ClipDataset
 from labkit.model import VideoCVAE
 from labkit.model.output import warp
-from labkit.model.pusher import HIDDEN, REACH, ArmMotion, PushCandidates
+from labkit.model.pusher import HIDDEN, REACH, ArmMotion, PushCandidates, unlit_error
 from labkit.model.scene import ArmPicture, SceneOutput, light_statistics
 
 CLIPS = 512
@@ -173,11 +173,11 @@ def train_pusher(
 
 
 def pusher_loss(candidates: PushCandidates, target: Float[Tensor, "N 3 H W"]) -> Float[Tensor, ""]:
-    """The gate's own loss, and the squared error of the pushed table where it is seen, summed over
-    colours. The correction of the displacement is learned by the second alone."""
+    """The gate's own loss, and the squared error of the pushed table where it is seen, apart from
+    the light. The correction of the displacement is learned by the second alone."""
     gate = candidates.gate
     pushed = gate * candidates.moved + (1 - gate) * candidates.still
-    error = ((pushed - target).square().sum(1, keepdim=True) * candidates.seen).mean()
+    error = (unlit_error(pushed, target) * candidates.seen).mean()
     return candidates.loss(target) + error
 
 
@@ -187,8 +187,8 @@ def pushed_steps(
 ) -> Int64[np.ndarray, "N 3"]:
     """Steps in which moving a part of the table with the arm explains much.
 
-    What counts is by how much the squared error falls, summed over the pixels near the arm that
-    the arm hides neither before nor after the step.
+    What counts is by how much the squared error falls, apart from the light, summed over the
+    pixels near the arm that the arm hides neither before nor after the step.
     """
     steps = sampler.draw(SEARCHED, first=2)
     gains = []

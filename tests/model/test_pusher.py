@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from labkit.config import ModelConfig, SceneConfig
 from labkit.data.dataset import Batch
 from labkit.model import VideoCVAE
-from labkit.model.pusher import STAY, PushCandidates
+from labkit.model.pusher import SHADE, STAY, PushCandidates
 from labkit.model.scene import SceneOutput
 from labkit.presets import SMOKE
 from labkit.training.loss_step import growing_horizon, shorter_windows
@@ -158,23 +159,59 @@ def test_a_rotated_or_scaled_arm_moves_its_points_by_different_amounts() -> None
     assert p_before.shape == (1, 64, 64, 2)
 
 
+RED, BLUE = torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0])
+
+
+def pixel(colour: Tensor) -> Tensor:
+    """A frame of one pixel."""
+    return colour.view(1, 1, 3, 1, 1)
+
+
 def candidates(gate: Tensor, seen: Tensor | None = None) -> PushCandidates:
-    """Of frames of one pixel: it stays black or moves and becomes white."""
-    still, moved = torch.zeros(1, 1, 3, 1, 1), torch.ones(1, 1, 3, 1, 1)
-    return PushCandidates(still, moved, gate, torch.ones_like(gate) if seen is None else seen)
+    """Of frames of one pixel: it stays red or moves and becomes blue."""
+    seen = torch.ones_like(gate) if seen is None else seen
+    return PushCandidates(pixel(RED), pixel(BLUE), gate, seen)
 
 
-@pytest.mark.parametrize(("target", "sign"), [(1.0, -1), (0.0, 1), (0.5, 1)])
-def test_the_gate_learns_which_candidate_is_better(target, sign) -> None:
+def slope(candidates: PushCandidates, targets: Tensor) -> Tensor:
+    """Gradient of the loss at each pixel's gate: below 0 where it is taught to open."""
+    gate = candidates.gate.requires_grad_()
+    return torch.autograd.grad(candidates.loss(targets), gate)[0]
+
+
+@pytest.mark.parametrize(("share", "sign"), [(1.0, -1), (0.0, 1), (0.5, 1)])
+def test_the_gate_learns_which_candidate_is_better(share, sign) -> None:
     """Open where moving is better, shut where staying is, and shut where both are alike. The
     gradient of a gate that is nearly shut does not vanish."""
-    gate = torch.full((1, 1, 1, 1, 1), 0.01, requires_grad=True)
-    loss = candidates(gate).loss(torch.full((1, 1, 3, 1, 1), target))
-    (gradient,) = torch.autograd.grad(loss, gate)
-    assert gradient.sign().item() == sign
-    gain = 3 * (target**2 - (1 - target) ** 2)
+    target = pixel((1 - share) * RED + share * BLUE)
+    gradient = slope(candidates(torch.full((1, 1, 1, 1, 1), 0.01)), target).item()
+    assert math.copysign(1, gradient) == sign
+
+    def error(own: float) -> float:  # of a colour that the target has this much of
+        return (min(max(own, 1 / SHADE), SHADE) - own) ** 2 + (1 - own) ** 2
+
+    gain = error(1 - share) - error(share)
     expected = -gain / 0.01 if gain > 0 else (STAY - gain) / 0.99
-    torch.testing.assert_close(gradient.item(), expected, rtol=1e-4, atol=1e-6)
+    assert gradient == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_a_shadow_that_comes_is_no_reason_to_move() -> None:
+    """The arm's shadow falls on the ground: what moves with the arm is darker, and so is right."""
+    ground = torch.tensor([0.6, 0.5, 0.4])
+    gate = torch.full((1, 1, 1, 1, 1), 0.3)
+    for light, opens in ((0.85, False), (1.2, False), (0.4, True)):
+        shadow = pixel(light * ground)
+        candidates = PushCandidates(pixel(ground), shadow, gate.clone(), torch.ones_like(gate))
+        assert (slope(candidates, shadow).item() < -1e-6) == opens
+
+
+def test_the_middle_of_an_object_moves_with_its_edges() -> None:
+    """The middle looks the same whether it moves or not."""
+    still, moved = (pixel(RED).expand(1, 1, 3, 5, 5).clone() for _ in range(2))
+    moved[..., 1, :] = BLUE[:, None]
+    gate = torch.full((1, 1, 1, 5, 5), 0.3)
+    found = slope(PushCandidates(still, moved, gate, torch.ones_like(gate)), moved.clone()).sign()
+    assert found[0, 0, 0, :, 2].tolist() == [-1, -1, -1, 1, 1]
 
 
 def test_where_the_arm_hides_the_table_the_gate_is_taught_to_stay_shut() -> None:
