@@ -24,7 +24,7 @@ import torch
 import tyro
 from torch.utils.flop_counter import FlopCounterMode
 
-from labkit.config import Config, SceneConfig
+from labkit.config import Config
 from labkit.model import VideoCVAE
 from labkit.presets import preset
 from labkit.training.objective import negative_elbo
@@ -32,15 +32,19 @@ from labkit.training.objective import negative_elbo
 N_PAST, HORIZON = 2, 10
 SPENT = 3.0
 """seconds of measuring, times the repeats, that a timing takes at least"""
+DEMO_SCENE = preset("demo").model.scene
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "course": ("course", {}),
     "svg": ("svg", {}),
     "demo": ("demo", {}),
     "demo, no place maps": ("demo", {"places": False}),
-    "demo, no picture of the arm": ("demo", {"scene": SceneConfig(arm=False)}),
+    "demo, no picture of the arm": (
+        "demo",
+        {"scene": dataclasses.replace(DEMO_SCENE, arm=False)},
+    ),
     "demo, no change of light": (
         "demo",
-        {"scene": SceneConfig(arm_light=False, table_light=False)},
+        {"scene": dataclasses.replace(DEMO_SCENE, arm_light=False, table_light=False)},
     ),
     "layer": ("layer", {}),
     "layer, vgg64": ("layer", {"backbone": "vgg64", "width": 8}),

@@ -325,12 +325,18 @@ def test_the_report_says_how_much_sooner_and_how_far_ahead(scripts) -> None:
 
 
 def test_updates_are_planned_for_the_time(monkeypatch) -> None:
-    """The first of the demo's 20 epochs is teacher forced."""
+    """The first of the 20 epochs of `layer` is teacher forced. The demo's are not; for each of its
+    960 updates the arm's picture alone has 3,200 / 960, and those take time as well."""
     from training_parts import recipes
 
     spent = {True: 0.1, False: 0.3}
     monkeypatch.setattr(recipes, "step_seconds", lambda config, forced, device: spent[forced])
-    planned = recipes.stretched(preset("demo"), 60.0, torch.device("cpu")).training
+    monkeypatch.setattr(recipes, "beforehand_seconds", lambda config, device: (7.0, 0.02))
+    planned = recipes.stretched(preset("layer"), 150.0, torch.device("cpu")).training
     mean = (1 * 0.1 + 19 * 0.3) / 20
-    assert (planned.epochs, planned.updates_per_epoch) == (20, int(0.95 * 60 / mean / 20))
-    assert planned.validate_every == 20
+    assert (planned.epochs, planned.updates_per_epoch) == (20, int((142.5 - 7) / mean / 20))
+    assert (planned.validate_every, planned.arm_updates) == (20, 0)
+    planned = recipes.stretched(preset("demo"), 150.0, torch.device("cpu")).training
+    each = 0.3 + 3200 / 960 * 0.02
+    assert planned.updates_per_epoch == int((142.5 - 7) / each / 20) == 18
+    assert planned.arm_updates == 1200

@@ -80,14 +80,19 @@ LATENT: dict[str, Changes] = {
     "latent maps": ("latent", {"kl.hybrid": 0.0}),
     "latent maps, half of the clips blind": ("latent", {"kl.hybrid": 0.5}),
 }
+DEMO_SCENE = dataclasses.asdict(preset("demo").model.scene)
 SCENE: dict[str, Changes] = {
     "demo": ("demo", {}),
+    "arm not trained alone": ("demo", {"training.arm_updates": 0}),
     "no place maps": ("demo", {"model.places": False}),
-    "no start at what moves": ("demo", {"model.scene": {}}),
-    "no picture of the arm": ("demo", {"model.scene": {"arm": False}}),
+    "no start at what moves": (
+        "demo",
+        {"model.scene": {**DEMO_SCENE, "motion_start": False, "picture_start": False}},
+    ),
+    "no picture of the arm": ("demo", {"model.scene": {**DEMO_SCENE, "arm": False}}),
     "no change of light": (
         "demo",
-        {"model.scene": {"motion_start": True, "arm_light": False, "table_light": False}},
+        {"model.scene": {**DEMO_SCENE, "arm_light": False, "table_light": False}},
     ),
 }
 TABLES = {"family": FAMILY, "latent": LATENT, "scene": SCENE}

@@ -137,6 +137,7 @@ def _ours(job: Job, device: torch.device) -> tuple[float, float, bool, str]:
             job.config.training,
             epochs=1,
             updates_per_epoch=every * (WARM_UP + math.ceil(job.steps / every)),
+            arm_updates=0,  # only the updates of the whole model are timed
             validation_clips=1,
         ),
     )

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 USED = 0.95
 """share of the time that our updates are planned for; what they take is known only roughly"""
+TIMED_ARM_UPDATES = 200
+"""updates of the arm's picture alone by which their time is found"""
 
 
 def follow_course(
@@ -109,8 +112,9 @@ class Follower:
 def follow_ours(config: Config, seconds: float, clips: int, device: torch.device) -> Curve:
     """Trains as `labkit train` does, its schedules stretched over the time, and follows it.
 
-    How many updates fit is found by timing a few first, which the clock does not count. A
-    training that is done before the time is up ends there; one that is late is cut off.
+    How many updates fit is found by timing a few first, which the clock does not count. It does
+    count what is trained beforehand, the arm's picture alone. A training that is done before the
+    time is up ends there; one that is late is cut off.
 
     Args:
         config: the recipe, with its data.
@@ -123,9 +127,9 @@ def follow_ours(config: Config, seconds: float, clips: int, device: torch.device
     judge = judge_of(config, clips, seconds)
     follower = Follower(judge, device, acceleration.metrics_interval)
     with tempfile.TemporaryDirectory(prefix="labkit_quality_") as run:
+        judge.start()
         trainer = make_trainer(config, acceleration, Path(run), [follower])
         follower.trainer = trainer
-        judge.start()
         with contextlib.suppress(TimeIsUp):
             trainer.fit()
     return judge.curve
@@ -141,25 +145,42 @@ def make_trainer(
 
 def stretched(config: Config, seconds: float, device: torch.device) -> Config:
     """The config with as many updates as fit into the time, in as many epochs as it has, so that
-    its schedules run their whole course."""
+    its schedules run their whole course. The arm's picture alone gets fewer or more in
+    proportion."""
     forced, free = (step_seconds(config, forced, device) for forced in (True, False))
-    epochs = config.training.epochs
+    start, arm = beforehand_seconds(config, device)
+    epochs, training = config.training.epochs, config.training
     ratios = [teacher_forcing_ratio(epoch, config.teacher_forcing) for epoch in range(epochs)]
     share = sum(ratios) / epochs
-    updates = int(USED * seconds / (share * forced + (1 - share) * free))
-    return with_updates(config, epochs, max(1, updates // epochs))
+    arm_updates = training.arm_updates / (epochs * training.updates_per_epoch)
+    each = share * forced + (1 - share) * free + arm_updates * arm
+    updates = max(1, int((USED * seconds - start) / each) // epochs)
+    return with_updates(config, epochs, updates, round(arm_updates * epochs * updates))
 
 
-def with_updates(config: Config, epochs: int, updates: int) -> Config:
-    """The config with that many epochs of that many updates, judged at the end alone."""
+def with_updates(config: Config, epochs: int, updates: int, arm_updates: int = 0) -> Config:
+    """The config with that many epochs of that many updates, judged at the end alone, and so many
+    beforehand of the arm's picture alone."""
     training = dataclasses.replace(
         config.training,
         epochs=epochs,
         updates_per_epoch=updates,
+        arm_updates=arm_updates,
         validation_clips=1,
         validate_every=epochs,
     )
     return dataclasses.replace(config, training=training)
+
+
+def beforehand_seconds(config: Config, device: torch.device) -> tuple[float, float]:
+    """Seconds until a training's first update with no updates of the arm alone, and of each of
+    those."""
+    counts, seconds = (0, TIMED_ARM_UPDATES), []
+    for count in counts if config.training.arm_updates else counts[:1]:
+        begun = time.perf_counter()
+        TrainingSetup(with_updates(config, 1, 1, count), device)
+        seconds.append(time.perf_counter() - begun)
+    return seconds[0], max(0.0, seconds[-1] - seconds[0]) / TIMED_ARM_UPDATES
 
 
 def step_seconds(config: Config, forced: bool, device: torch.device) -> float:
