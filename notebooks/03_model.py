@@ -595,7 +595,9 @@ Image(png_bytes(filmstrip({"moved 3 t pixels": to_uint8(moved.clamp(0, 1))}, sca
 # A frame that is moved at every step becomes more blurred at every step. After ten steps the arm
 # would be very blurred. The preset `demo` has `output="scene"`: a frame is composed of a table, an
 # arm, and painted pixels (`fresh`). Table and arm are stored once and are not moved again and
-# again. No label says which pixels are the arm. We look at the demo's weights (page 5) on a test
+# again. No label says which pixels are the arm. But most of what moves is arm. So the demo first
+# trains the picture of the arm alone, on single frames: laid over the median of its clip, it should
+# give the frame. Then it trains the whole model. We look at the demo's weights (page 5) on a test
 # clip:
 
 # %%

@@ -690,10 +690,10 @@ print(f"best used latent {max(samples_db):.1f} dB, collapsed {psnr_at_1:.1f} dB"
 assert psnr_at_1 > max(samples_db)
 
 # %% [markdown]
-# The demo's network can show both cases, too. The runs `free_run/` and `free_collapsed_run/` have
-# no condition and 360 updates each. Their observation noise is fitted to the error
-# (`observation="optimal"`), so a KL weight of 1 is the calibrated weight here. They differ in three
-# settings:
+# A network like the demo's can show both cases, too. The runs `free_run/` and
+# `free_collapsed_run/` have no condition and 360 updates each. Their observation noise is fitted to
+# the error (`observation="optimal"`), so a KL weight of 1 is the calibrated weight here. They
+# differ in three settings:
 #
 # | | `free_run` | `free_collapsed_run` |
 # | --- | --- | --- |
