@@ -8,7 +8,8 @@ Three trainings, one after another, on the same simulated clips with the same se
 - the course's recipe, with its network at half width, so that it gets anywhere on a CPU: the
   preset `course` with 32 channels, trained the course's way (as in `training.py`) with a constant
   learning rate, its KL weight and teacher forcing stretched over the minutes;
-- ours, the preset `demo`, as `labkit train` does it, its schedules stretched over the minutes;
+- ours, the preset `demo`, as `labkit train` does it, its schedules stretched over the minutes, of
+  which the arm's picture alone takes its share at the beginning;
 - the same, stretched over a 20th of them.
 
 At times that are the same for all, each predicts the first validation clips: 2 -> 10 frames,
