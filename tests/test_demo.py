@@ -17,10 +17,11 @@ SIZES = ("width", "encoding_size", "latent_size", "hidden_size", "map_size")
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch) -> None:
-    """The demo's model, as small and as short as the preset `smoke`."""
+    """The demo's model, as small and as short as the preset `smoke`; its arm is trained first."""
     small = {name: getattr(SMOKE.model, name) for name in SIZES}
     model = dataclasses.replace(DEMO.model, **small)
-    demo = dataclasses.replace(DEMO, model=model, training=SMOKE.training)
+    training = dataclasses.replace(SMOKE.training, arm_updates=2)
+    demo = dataclasses.replace(DEMO, model=model, training=training)
     monkeypatch.setattr(labkit.demo, "DEMO", demo)
     monkeypatch.setattr(labkit.demo, "CLIPS", {"train": 4, "validate": 2, "test": 2})
 
