@@ -110,6 +110,7 @@ class Train:
 
     def run(self) -> None:
         from labkit.training import train
+        from labkit.training.checkpoint import WEIGHTS
         from labkit.training.distributed import speaks
         from labkit.training.tensorboard import TensorBoard
 
@@ -127,9 +128,12 @@ class Train:
             time_threads=self.threads is None,
         )
         total = self.config.training.epochs * self.config.training.updates_per_epoch
-        if speaks() and rows[-1].updates >= total:
+        if speaks() and rows:
             command = evaluation_of(self.folder, self.config.data.root)
-            print(f"{self.folder} is trained; next: {command}")
+            if rows[-1].updates >= total:
+                print(f"{self.folder} is trained; next: {command}")
+            elif (self.folder / WEIGHTS).exists():
+                print(f"or evaluate it as it is: {command}")
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,9 @@ def train(
             name = type(setup.optimizer).__name__
             line = acceleration.sentence(name, setup.clips_in_words, processes.world)
             say_line(f"{line}; {timed}" if timed else line)
-        rows = loop.fit(minutes)
+        # At least one update is made, however long single parts were trained.
+        left = None if minutes is None else max(minutes - setup.seconds_alone / 60, 1e-9)
+        rows = loop.fit(left)
         total = config.training.epochs * config.training.updates_per_epoch
         if processes.is_first and loop.update < total:
             say_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -78,6 +79,8 @@ class TrainingSetup:
         if config.model.normalise_condition:
             mean, std = self.clips.condition_statistics()
             self.model.set_condition_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+        self.seconds_alone = 0.0
+        """what the training of single parts took, before the whole model's"""
         new_pusher = not resumed
         if init_from is not None:
             new_pusher = self._load(init_from)
@@ -121,9 +124,10 @@ class TrainingSetup:
         self, trained: Callable[..., None], name: str, updates: int, progress: bool
     ) -> None:
         """Trains a part of the model beforehand, alike in all processes."""
-        seed = seed_of(self.config.seed, name, 0)
+        seed, begun = seed_of(self.config.seed, name, 0), time.monotonic()
         bar = progress and self.processes.is_first
         trained(self.model, self.clips, updates, seed, progress=bar)
+        self.seconds_alone += time.monotonic() - begun
 
     def _load(self, run: Path) -> bool:
         """Takes the weights of another run. Its model may lack the pusher that this one has;

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,16 @@ def test_a_resumed_run_does_not_train_the_picture_again(
     assert called == [7]
     train(config, tmp_path / "run", progress=False, resume=True)
     assert called == [7]
+
+
+def test_its_time_counts_as_training_time(
+    smoke: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is over before the model's first update, so one update is made."""
+    monkeypatch.setattr(training_setup, "train_arm", lambda *_, **__: time.sleep(2))
+    config = with_updates(on(smoke, made(tmp_path / "square")), 7)
+    rows = train(config, tmp_path / "run", progress=False, minutes=1.9 / 60)
+    assert rows[-1].updates == 1
 
 
 def test_weights_of_another_run_are_taken_as_they_are(smoke: Config, tmp_path: Path) -> None:

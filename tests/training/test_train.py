@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from labkit.cli import main
 from labkit.config import Config
 from labkit.errors import ConfigError, RunError, TrainingError
 from labkit.evaluation.protocol import validation_psnr
@@ -99,6 +100,15 @@ def test_a_stopped_run_resumes_in_the_middle_of_an_epoch(smoke, tmp_path) -> Non
     train(smoke, tmp_path / "whole", progress=False)
     whole, parts = (load_checkpoint(tmp_path / name) for name in ("whole", "run"))
     torch.testing.assert_close(whole["module"], parts["module"], rtol=0, atol=0)
+
+
+def test_out_of_time_says_how_to_go_on_and_how_to_evaluate(simulated, tmp_path, capsys) -> None:
+    run = (tmp_path / "run").as_posix()
+    options = ["--data.root", simulated.as_posix(), "--out", run, "--no-progress"]
+    main(["train", "smoke", *options, "--no-tensorboard", "--minutes", "1e-9", "--device", "cpu"])
+    said = capsys.readouterr().out
+    assert f"labkit train --resume --out {run}" in said
+    assert f"or evaluate it as it is: labkit evaluate {run}" in said
 
 
 def test_out_of_time_is_validated_and_undone_by_a_resume(smoke, tmp_path) -> None:
