@@ -37,6 +37,17 @@ def with_updates(config: Config, updates: int) -> Config:
     return dataclasses.replace(config, training=training)
 
 
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[int]:
+    """Instead of training a part: the updates that each call asks for."""
+    called: list[int] = []
+
+    def count(model: VideoCVAE, clips: ClipDataset, updates: int, *_: object, **__: object) -> None:
+        called.append(updates)
+
+    monkeypatch.setattr(training_setup, name, count)
+    return called
+
+
 def composed_error(model: VideoCVAE) -> float:
     """Mean squared error of arm over median on a clip that nothing was learned from."""
     clip = square(np.random.default_rng(9))
@@ -90,12 +101,7 @@ def test_nothing_is_trained_where_no_place_is_known(smoke: Config, tmp_path: Pat
 def test_a_resumed_run_does_not_train_the_picture_again(
     smoke: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    called = []
-
-    def count(model: VideoCVAE, clips: ClipDataset, updates: int, *_: object, **__: object) -> None:
-        called.append(updates)
-
-    monkeypatch.setattr(training_setup, "train_arm", count)
+    called = counted(monkeypatch, "train_arm")
     config = with_updates(on(smoke, made(tmp_path / "square")), 7)
     train(config, tmp_path / "run", progress=False, minutes=1e-9)
     assert called == [7]
@@ -218,12 +224,7 @@ def test_the_loss_of_the_gate_is_least_where_it_moves_what_moved() -> None:
 def test_only_a_new_pusher_is_trained_beforehand(
     smoke: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    called = []
-
-    def count(model: VideoCVAE, clips: ClipDataset, updates: int, *_: object, **__: object) -> None:
-        called.append(updates)
-
-    monkeypatch.setattr(training_setup, "train_pusher", count)
+    called = counted(monkeypatch, "train_pusher")
     config = on(smoke, made(tmp_path / "square"))
     scene = dataclasses.replace(config.model.scene, picture_start=True, pusher_width=8)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, scene=scene))
