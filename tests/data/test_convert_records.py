@@ -143,9 +143,10 @@ def test_two_files_for_one_place_are_refused(tmp_path):
 
 
 def test_a_folder_without_records_is_refused(tmp_path, folders):
-    for source in (tmp_path, folders):
-        with pytest.raises(DataError, match=r"holds no \.tfrecords files.*softmotion30_44k"):
-            convert(source, tmp_path / "out")
+    with pytest.raises(DataError, match="is an empty folder"):
+        convert(tmp_path, tmp_path / "out")
+    with pytest.raises(DataError, match=r"holds no \.tfrecords files.*softmotion30_44k"):
+        convert(folders, tmp_path / "out")
     assert only(tmp_path) == []
 
 

@@ -97,7 +97,8 @@ def test_errors_name_what_the_user_gave(course, tmp_path):
     for given in (course, zipped):
         with pytest.raises(DataError) as error:
             ensure_pack(given).split("test")
-        assert str(error.value) == f"{given}: no split 'test' (there are: train, validate)"
+        there = "there are: train, validate; to use another one: --split validate"
+        assert str(error.value) == f"{given}: no split 'test' ({there})"
     (layout.clip_folders(course, "train")[1] / "endeffector_positions.csv").unlink()
     zipped = shutil.make_archive(str(tmp_path / "other"), "zip", course)
     for given in (course, zipped):

@@ -484,7 +484,7 @@ FAULTS = [
         1,
     ),
     records("no record file", is_gone, "test.tfrecords", "no such"),
-    records("a folder without records", is_an_empty_folder, "test.tfrecords", "holds no"),
+    records("a folder without records", is_an_empty_folder, "test.tfrecords", "is an empty folder"),
     records(
         "a full disk while converting",
         second_record(),
