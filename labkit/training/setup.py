@@ -133,12 +133,13 @@ class TrainingSetup:
         """Takes the weights of another run. Its model may lack the pusher that this one has;
         returns whether it does."""
         model, config = load_model(run)
-        adds_pusher = not config.model.scene.pusher and self.config.model.scene.pusher
-        own = config.model
+        own, new = config.model, self.config.model.scene
+        adds_pusher = not own.scene.pusher and new.pusher
+        # Where the arm's picture started makes no difference to a picture that is trained.
+        alike = {"motion_start": new.motion_start, "picture_start": new.picture_start}
         if adds_pusher:
-            new = self.config.model.scene
-            scene = dataclasses.replace(own.scene, pusher=True, pusher_width=new.pusher_width)
-            own = dataclasses.replace(own, scene=scene)
+            alike |= {"pusher": True, "pusher_width": new.pusher_width}
+        own = dataclasses.replace(own, scene=dataclasses.replace(own.scene, **alike))
         differing = differences(dataclasses.asdict(own), dataclasses.asdict(self.config.model))
         if config.data.condition_size != self.config.data.condition_size:
             sizes = (config.data.condition_size, self.config.data.condition_size)

@@ -171,6 +171,23 @@ def test_a_run_with_a_pusher_begins_with_the_weights_of_one_without(
         train(scene(False), tmp_path / "third", init_from=second, progress=False)
 
 
+def test_where_the_arm_started_does_not_keep_its_weights_from_being_used(
+    tiny: Config, tmp_path: Path
+) -> None:
+    def scene(start: bool, pictures: int = 1) -> Config:
+        parts = SceneConfig(motion_start=start, picture_start=start, pictures=pictures)
+        model = dataclasses.replace(tiny.model, output="scene", scene=parts)
+        return dataclasses.replace(with_training(tiny, learning_rate=0.0), model=model)
+
+    train(scene(False), tmp_path / "first", progress=False)
+    train(scene(True), tmp_path / "second", init_from=tmp_path / "first", progress=False)
+    first, second = (load_model(tmp_path / name)[0] for name in ("first", "second"))
+    torch.testing.assert_close(second.state_dict(), first.state_dict())
+    with pytest.raises(RunError, match=r"pictures: 1 -> 2") as caught:
+        train(scene(True, 2), tmp_path / "third", init_from=tmp_path / "first", progress=False)
+    assert "_start:" not in str(caught.value)
+
+
 def test_missing_best_weights_are_written_from_the_checkpoint(tiny: Config, tmp_path: Path) -> None:
     train(tiny, tmp_path, progress=False)
     best, _ = load_model(tmp_path)
